@@ -1,0 +1,142 @@
+"""The contract between the floors: what a source hands over and what a format takes.
+
+A *source* is a place (a SQLite file, a database, a function); it holds *datasets*. A dataset is one table
+with a name and columns. Opening a dataset with a *selection* gives a cursor over *batches*, and a format's
+*encoder* turns batches into bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a dataset: its name, and its type in the source's own words (may be empty)."""
+
+    name: str
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How delimited text is written: the parameters of a CSV export, RFC 4180 with its known variations.
+
+    `delimiter` is one character; `newline` is ``"\\n"`` or ``"\\r\\n"``; `null` is the text of a missing value.
+    """
+
+    delimiter: str = ","
+    header: bool = True
+    quote: Literal["minimal", "all"] = "minimal"
+    null: str = ""
+    newline: Literal["\n", "\r\n"] = "\n"
+    bom: bool = False
+    escape_formulas: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What one export asks of a dataset.
+
+    `columns` are names in the order of the output, each known to the dataset. `limit` is the number of rows
+    at most, None for all. `dialect` is set where the format takes ready text (CSV, TSV): a source that can
+    write that dialect itself may then hand over text batches; for every other format it is None.
+    """
+
+    columns: tuple[str, ...]
+    limit: int | None = None
+    dialect: Dialect | None = None
+
+
+Row: TypeAlias = tuple[Any, ...]
+Rows: TypeAlias = Sequence[Row]
+
+
+@runtime_checkable
+class ArrowArray(Protocol):
+    """A record batch by the Arrow PyCapsule interface."""
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
+
+
+@runtime_checkable
+class ArrowStream(Protocol):
+    """A table or a reader by the Arrow PyCapsule interface."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+
+Batch: TypeAlias = Rows | bytes | ArrowArray | ArrowStream
+"""What a cursor hands over, in the kind that costs the source least.
+
+- *rows*: a list of tuples in the order of `Selection.columns`, a few hundred to a few thousand of them;
+- *text*: bytes, whole lines already in `Selection.dialect`, without a header line;
+- *columns*: anything that speaks the Arrow PyCapsule interface, columns in the order of the selection.
+"""
+
+
+class BlockingCursor(Protocol):
+    """A cursor whose calls block: entered, iterated and left in worker threads, one call at a time.
+
+    `interrupt` is called from another thread while a call runs, to make that call end soon; it may be called
+    more than once, and after the end.
+    """
+
+    def __enter__(self) -> Iterator[Batch]: ...
+    def __exit__(self, *exc_info: object) -> bool | None: ...
+    def interrupt(self) -> None: ...
+
+
+AsyncCursor: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Batch]]
+"""A cursor that awaits: entered, iterated and left in one task of the event loop."""
+
+Cursor: TypeAlias = AsyncCursor | BlockingCursor
+
+
+class Dataset(Protocol):
+    """One table that can be exported.
+
+    `default_limit` is the number of rows where the client names none; None means all. `open` does no work:
+    the cursor acquires when it is entered and gives everything back when it is left, however it is left.
+    One export is one snapshot.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def columns(self) -> Sequence[Column]: ...
+    @property
+    def default_limit(self) -> int | None: ...
+
+    def open(self, selection: Selection) -> Cursor: ...
+
+
+class Source(Protocol):
+    """A place that holds datasets.
+
+    `start` connects and returns what can be exported; it raises `StartupError` with one line for the operator.
+    `check` raises when the place does not answer. `close` gives everything back and may be called twice.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    async def start(self) -> Sequence[Dataset]: ...
+    async def check(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Encoder(Protocol):
+    """One export's encoder: no await, no clock, no I/O. `rows` counts what `feed` has taken.
+
+    `head` comes first and once, `feed` any number of times, `tail` last and once.
+    """
+
+    rows: int
+
+    def head(self) -> bytes: ...
+    def feed(self, batch: Batch) -> bytes: ...
+    def tail(self) -> bytes: ...

@@ -1,0 +1,127 @@
+"""Every failure that a caller of this package can meet, each knowing its HTTP status.
+
+A leaf also inherits the builtin that fits, so that code which knows nothing of HTTP can catch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+Header = tuple[bytes, bytes]
+
+
+class ExportError(Exception):
+    """A failure with an answer: `status`, `title`, the short `error` text, extra `headers` and members.
+
+    The message is for the client and says what came, what was expected and what to do; a message that
+    holds something which only the operator may see belongs in the log, not here. RFC 9457 §3.
+    """
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal Server Error"
+    error: ClassVar[str] = "internal_server_error"
+    type: ClassVar[str] = "about:blank"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        headers: tuple[Header, ...] = (),
+        members: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = headers
+        self.members = dict(members or {})
+
+
+class InternalError(ExportError, RuntimeError):
+    """Our fault, before the first byte."""
+
+
+class BadRequest(ExportError, ValueError):
+    """A parameter that cannot be meant. RFC 9110 §15.5.1."""
+
+    status = 400
+    title = "Bad Request"
+    error = "bad_request"
+
+
+class Unauthorized(ExportError, PermissionError):
+    """Keys are configured, and none or an unknown one was given. RFC 9110 §15.5.2."""
+
+    status = 401
+    title = "Unauthorized"
+    error = "unauthorized"
+
+
+class Forbidden(ExportError, PermissionError):
+    """The key may not read that dataset or column. RFC 9110 §15.5.4."""
+
+    status = 403
+    title = "Forbidden"
+    error = "forbidden"
+
+
+class NotFound(ExportError, LookupError):
+    """No such path, format or dataset. RFC 9110 §15.5.5."""
+
+    status = 404
+    title = "Not Found"
+    error = "not_found"
+
+
+class MethodNotAllowed(ExportError, ValueError):
+    """A method that the path does not know; `Allow` names those it does. RFC 9110 §15.5.6."""
+
+    status = 405
+    title = "Method Not Allowed"
+    error = "method_not_allowed"
+
+
+class QueryTooLong(ExportError, ValueError):
+    """A query string past the bound. RFC 9110 §15.5.15."""
+
+    status = 414
+    title = "URI Too Long"
+    error = "uri_too_long"
+
+
+class HeadersTooLarge(ExportError, ValueError):
+    """Header fields past the bound. RFC 6585 §5."""
+
+    status = 431
+    title = "Request Header Fields Too Large"
+    error = "request_header_fields_too_large"
+
+
+class TooManyRequests(ExportError, RuntimeError):
+    """Over a limit; `Retry-After` says when this request could pass. RFC 6585 §4.
+
+    The problem type is the one that draft-ietf-httpapi-ratelimit-headers-11 registers.
+    """
+
+    status = 429
+    title = "Too Many Requests"
+    error = "Too many requests - rate limit exceeded"
+    type = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+
+class Unavailable(ExportError, ConnectionError):
+    """A source or a limit store does not answer, or the process is full or shutting down. RFC 9110 §15.6.4."""
+
+    status = 503
+    title = "Service Unavailable"
+    error = "unavailable"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(detail, headers=((b"retry-after", str(retry_after_seconds).encode()),))
+
+
+class StartupError(ExportError, RuntimeError):
+    """A setting or a location that stops the start; the message is one line for the operator."""
+
+
+class SourceFailed(ExportError, RuntimeError):
+    """A source that broke its own promise, such as a row with too few fields."""
