@@ -25,7 +25,7 @@ class Column:
 class Dialect:
     """How delimited text is written: the parameters of a CSV export, RFC 4180 with its known variations.
 
-    `delimiter` is one character; `newline` is ``"\\n"`` or ``"\\r\\n"``; `null` is the text of a missing value.
+    `delimiter` is one character; `newline` is LF or CRLF; `null` is the text of a missing value.
     """
 
     delimiter: str = ","
@@ -117,8 +117,7 @@ class Dataset(Protocol):
 class Source(Protocol):
     """A place that holds datasets.
 
-    `start` connects and returns what can be exported; it raises `StartupError` with one line for the operator.
-    `check` raises when the place does not answer. `close` gives everything back and may be called twice.
+    `start` connects and returns what can be exported, or raises `StartupError`: one line for the operator. `check` raises when the place does not answer. `close` gives everything back and may be called twice.
     """
 
     @property

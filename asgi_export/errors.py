@@ -109,7 +109,7 @@ class TooManyRequests(ExportError, RuntimeError):
 
 
 class Unavailable(ExportError, ConnectionError):
-    """A source or a limit store does not answer, or the process is full or shutting down. RFC 9110 §15.6.4."""
+    """A source or a limit store does not answer, or the process is full or closing. RFC 9110 §15.6.4."""
 
     status = 503
     title = "Service Unavailable"
