@@ -117,7 +117,8 @@ class Dataset(Protocol):
 class Source(Protocol):
     """A place that holds datasets.
 
-    `start` connects and returns what can be exported, or raises `StartupError`: one line for the operator. `check` raises when the place does not answer. `close` gives everything back and may be called twice.
+    `start` connects and returns what can be exported, or raises `StartupError`: one line for the operator.
+    `check` raises when the place does not answer. `close` gives everything back and may be called twice.
     """
 
     @property
