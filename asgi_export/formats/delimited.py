@@ -1,0 +1,176 @@
+"""CSV and TSV: RFC 4180 text of batches.
+
+Two roads, one result. The *plain* road formats a whole batch with one `%` operation and then counts: when
+the text holds exactly as many delimiters and line feeds as the shape of the batch puts there, and no quote
+and no carriage return, no field needed quoting, and the text is what `csv.writer` would have written (0.20 µs
+a row of four columns, against 0.45). Every other batch is written again by `csv.writer`.
+
+Known differences from npm's csv-stringify, on purpose: booleans are `true`/`false` (there `1` and empty),
+dates ISO 8601 (there milliseconds), and a row whose only field is empty is `""` (there an empty line, which
+readers drop).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from io import StringIO
+from itertools import chain
+from numbers import Number
+from types import NoneType
+from typing import Any, cast
+
+from asgi_export.dataset import Batch, Column, Dialect, Rows
+from asgi_export.errors import SourceFailed
+from asgi_export.formats.value_text import CONVERTERS
+
+BOM = b"\xef\xbb\xbf"
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet may take for a formula: OWASP, CSV Injection."""
+
+_NATIVE = frozenset({int, float, str})
+"""Types that `%s` and `csv.writer` write as they shall be; exact types, so `bool` is not one."""
+
+
+class DelimitedEncoder:
+    """Encodes batches of rows, or of ready text, to one dialect of RFC 4180; chunks end at line ends.
+
+    `columns` fix the header and the number of fields. Raises `SourceFailed` for a batch with another number
+    of fields. Memory: about three times the text of one batch.
+    """
+
+    def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
+        self.rows = 0
+        self._names = tuple(column.name for column in columns)
+        self._dialect = dialect
+        self._width = len(columns)
+        fields = dialect.delimiter.replace("%", "%%").join(["%s"] * self._width)
+        self._line = fields + dialect.newline
+        self._template = ""
+        self._template_rows = 0
+        self._plain_allowed = dialect.quote == "minimal" and not dialect.escape_formulas and self._width > 1
+        self._arrow: Any = None
+
+    def head(self) -> bytes:
+        """The byte order mark and the header line, where the dialect asks for them."""
+        mark = BOM if self._dialect.bom else b""
+        names = self._converted([self._names], {str})
+        return mark + (_utf8(self._written(names)) if self._dialect.header else b"")
+
+    def feed(self, batch: Batch) -> bytes:
+        """The text of a batch: whole lines."""
+        if isinstance(batch, bytes):
+            self.rows += _count_lines(batch)
+            return batch
+        if isinstance(batch, Sequence):
+            self.rows += len(batch)
+            return self._encode_rows(cast("Rows", batch))
+        return self._encode_arrow(batch)
+
+    def tail(self) -> bytes:
+        """Nothing: RFC 4180 has no trailer, which is why a cut is shown by breaking off the connection."""
+        return b""
+
+    def _encode_rows(self, rows: Rows) -> bytes:
+        flat: tuple[Any, ...] = tuple(chain.from_iterable(rows))
+        if len(flat) != len(rows) * self._width:
+            raise SourceFailed(f"a batch of {len(rows)} rows has {len(flat)} fields, not {self._width} a row")
+        kinds = set(map(type, flat))
+        if self._plain_allowed and kinds - _NATIVE <= {NoneType}:
+            text = self._plain(flat, len(rows), nulls=NoneType in kinds)
+            if text is not None:
+                return _utf8(text)
+        return _utf8(self._written(self._converted(rows, kinds)))
+
+    def _plain(self, flat: tuple[Any, ...], count: int, *, nulls: bool) -> str | None:
+        if nulls:
+            null = self._dialect.null
+            flat = tuple([null if value is None else value for value in flat])
+        text = self._template_for(count) % flat
+        newline = self._dialect.newline
+        as_shaped = (
+            '"' not in text
+            and text.count(self._dialect.delimiter) == count * (self._width - 1)
+            and text.count("\n") == count
+            and text.count("\r") == (count if newline == "\r\n" else 0)
+        )
+        return text if as_shaped else None
+
+    def _template_for(self, count: int) -> str:
+        if count != self._template_rows:
+            self._template, self._template_rows = self._line * count, count
+        return self._template
+
+    def _converted(self, rows: Rows, kinds: set[type]) -> Rows:
+        """The rows with every value as text or number, nulls as the dialect's text."""
+        dialect = self._dialect
+        nulls_are_native = not dialect.null and dialect.quote == "minimal"
+        needed = kinds - _NATIVE - ({NoneType} if nulls_are_native else set())
+        if not needed and not dialect.escape_formulas:
+            return rows
+        convert = CONVERTERS | {NoneType: lambda _: dialect.null}
+        for kind in needed - convert.keys():
+            convert[kind] = CONVERTERS[kind]
+        if dialect.escape_formulas:
+            convert = {kind: _guarded(function, kind) for kind, function in convert.items()}
+        return [tuple([convert[type(value)](value) for value in row]) for row in rows]
+
+    def _written(self, rows: Rows) -> str:
+        """What `csv.writer` makes of it.
+
+        Python before 3.13 leaves a carriage return unquoted when the line terminator does not hold one, so
+        such a batch is written with CRLF and its line ends are changed afterwards.
+        """
+        text = self._csv(rows, self._dialect.newline)
+        if self._dialect.newline == "\n" and "\r" in text:
+            lines = _Lines()
+            self._writer(lines, "\r\n").writerows(rows)
+            return "".join([line[:-2] + "\n" for line in lines])
+        return text
+
+    def _csv(self, rows: Rows, newline: str) -> str:
+        file = StringIO(newline="")
+        self._writer(file, newline).writerows(rows)
+        return file.getvalue()
+
+    def _writer(self, file: Any, newline: str) -> Any:
+        everything = self._dialect.quote == "all"
+        return csv.writer(
+            file,
+            delimiter=self._dialect.delimiter,
+            quoting=csv.QUOTE_ALL if everything else csv.QUOTE_MINIMAL,
+            lineterminator=newline,
+        )
+
+    def _encode_arrow(self, batch: Any) -> bytes:
+        raise NotImplementedError(type(batch))
+
+
+class _Lines(list[str]):
+    """A file to `csv.writer` that keeps each line by itself; one `write` is one row."""
+
+    write = list.append
+
+
+def _guarded(convert: Any, kind: type) -> Any:
+    """`convert`, with `'` before text that a spreadsheet would run; numbers and nulls are left alone."""
+    if kind is NoneType or issubclass(kind, Number):
+        return convert
+
+    def guard(value: Any) -> Any:
+        text = convert(value)
+        return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA_STARTS) else text
+
+    return guard
+
+
+def _utf8(text: str) -> bytes:
+    """UTF-8, with a lone surrogate (which UTF-8 cannot hold) written as its escape."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _count_lines(text: bytes) -> int:
+    """Rows in whole lines of CSV: line feeds outside quotes. Each batch starts outside of quotes."""
+    if b'"' not in text:
+        return text.count(b"\n")
+    return sum(part.count(b"\n") for part in text.split(b'"')[::2])
