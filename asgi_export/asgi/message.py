@@ -1,0 +1,64 @@
+"""ASGI messages: the aliases of asgiref and the two that make a response.
+
+ASGI HTTP & WebSocket 2.5, Response Start and Response Body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from asgiref.typing import (
+    ASGI3Application,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ASGISendEvent,
+    HTTPResponseBodyEvent,
+    HTTPResponseStartEvent,
+    HTTPScope,
+    LifespanScope,
+    Scope,
+)
+
+from asgi_export.errors import Header
+
+ASGIApp = ASGI3Application
+Receive = ASGIReceiveCallable
+Send = ASGISendCallable
+
+__all__ = [
+    "ASGIApp",
+    "ASGISendEvent",
+    "HTTPResponseStartEvent",
+    "HTTPScope",
+    "LifespanScope",
+    "Receive",
+    "Scope",
+    "Send",
+    "body",
+    "head",
+    "send_whole",
+]
+
+
+def head(status: int, headers: Iterable[Header]) -> HTTPResponseStartEvent:
+    """The `http.response.start` message; header names are lower-case bytes."""
+    return {"type": "http.response.start", "status": status, "headers": list(headers), "trailers": False}
+
+
+def body(data: bytes, *, more: bool) -> HTTPResponseBodyEvent:
+    """One `http.response.body` message; `more` is False on the last one."""
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+async def send_whole(send: Send, status: int, headers: Iterable[Header], data: bytes, *, method: str) -> None:
+    """Send a small response at once, without its body where the method is HEAD (RFC 9110 §9.3.2).
+
+    A client that has left already is no error: `OSError` from `send` is dropped, ASGI HTTP 2.4.
+    """
+    length = (b"content-length", str(len(data)).encode())
+    unframed = status == 204  # RFC 9110 §8.6: no content-length there
+    try:
+        await send(head(status, [*headers] if unframed else [*headers, length]))
+        await send(body(b"" if method == "HEAD" else data, more=False))
+    except OSError:
+        return

@@ -1,0 +1,53 @@
+"""An `ExportError` as an answer: `application/problem+json`. RFC 9457."""
+
+from __future__ import annotations
+
+import json
+
+from asgi_export.asgi.exchange import exchange_of
+from asgi_export.asgi.message import HTTPScope, Send, send_whole
+from asgi_export.errors import ExportError, Header
+
+MAX_DETAIL_CHARACTERS = 4000
+"""A list of two thousand column names is no help, and an answer is no place for the client's own megabyte."""
+
+
+def common_headers(request_id: str) -> list[Header]:
+    """What every answer of ours carries, error or not."""
+    return [
+        (b"cache-control", b"no-store"),
+        (b"vary", b"Accept-Encoding"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"x-request-id", request_id.encode()),
+    ]
+
+
+def problem_body(error: ExportError, request_id: str) -> bytes:
+    """The JSON document: the members of RFC 9457 §3.1, `error` for simple clients, the request's id.
+
+    Lone surrogates and control characters cannot get through: the text is ASCII with JSON escapes.
+    """
+    detail = error.detail
+    if len(detail) > MAX_DETAIL_CHARACTERS:
+        detail = detail[:MAX_DETAIL_CHARACTERS] + " …"
+    document = {
+        "type": error.type,
+        "title": error.title,
+        "status": error.status,
+        "detail": detail,
+        "error": error.error,
+        "request_id": request_id,
+        **error.members,
+    }
+    return json.dumps(document).encode() + b"\n"
+
+
+async def send_problem(scope: HTTPScope, send: Send, error: ExportError) -> None:
+    """Answer a request that has no head yet with `error`."""
+    request_id = exchange_of(scope).request_id
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        *common_headers(request_id),
+        *error.headers,
+    ]
+    await send_whole(send, error.status, headers, problem_body(error, request_id), method=scope["method"].upper())

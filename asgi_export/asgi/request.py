@@ -1,0 +1,128 @@
+"""From scope to request: the path below the mount, the query string from its bytes, the header fields.
+
+A scope may lack everything but type, method, path, query string and headers, and servers differ in what `path`
+and `raw_path` hold; what is read here is what all of them give. ASGI HTTP 2.5, HTTP Connection Scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from asgi_export.asgi.message import HTTPScope
+from asgi_export.errors import BadRequest, HeadersTooLarge, QueryTooLong
+
+MAX_QUERY_BYTES = 8192
+"""Servers fail past 15 KB, each in its own way."""
+
+MAX_HEADER_BYTES = 32 * 1024
+
+Segments = tuple[str, ...]
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, read once.
+
+    `mounted` is True below a `root_path`; `below` are the path's decoded segments under it, `full` all of them
+    (servers disagree on whether `path` holds `root_path`); a trailing slash is dropped. `headers` are by
+    lower-case name, the first of each. `client` is the peer's address, empty where the server gives none.
+    """
+
+    method: str
+    below: Segments
+    full: Segments
+    mounted: bool
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    client: str
+
+    def parameters(self) -> Pairs:
+        """The query's names and values in order. Raises `BadRequest` where they are not UTF-8."""
+        return parse_query(self.query)
+
+    def header(self, name: bytes) -> str | None:
+        """One header field as text, blanks around it dropped; None where it is missing or empty."""
+        value = self.headers.get(name, b"").decode("latin-1").strip()
+        return value or None
+
+
+def read_request(
+    scope: HTTPScope, *, max_query_bytes: int = MAX_QUERY_BYTES, max_header_bytes: int = MAX_HEADER_BYTES
+) -> Request:
+    """Read a scope. Raises `QueryTooLong` and `HeadersTooLarge` past the bounds."""
+    query = scope.get("query_string") or b""
+    if len(query) > max_query_bytes:
+        raise QueryTooLong(f"the query string has {len(query)} bytes; expected at most {max_query_bytes}")
+    full = path_segments(scope)
+    root = _split(scope.get("root_path") or "")
+    within = bool(root) and full[: len(root)] == root
+    client = scope.get("client")
+    return Request(
+        method=scope["method"].upper(),
+        below=full[len(root) :] if within else full,
+        full=full,
+        mounted=bool(root),
+        query=query,
+        headers=_read_headers(scope, max_header_bytes),
+        client=str(client[0]) if client else "",
+    )
+
+
+def path_segments(scope: HTTPScope) -> Segments:
+    """The path's segments, decoded after the split, so that `%2F` is not a separator. RFC 3986 §2.4, §3.3."""
+    path = scope["path"]
+    raw: Any = scope.get("raw_path")
+    if isinstance(raw, bytes):
+        raw = raw.partition(b"?")[0]
+        if unquote_to_bytes(raw) == path.encode("utf-8", "surrogateescape"):
+            pieces = _split(_origin_form(raw.decode("latin-1")))
+            return tuple([unquote_to_bytes(piece).decode("utf-8", "replace") for piece in pieces])
+    return _split(_origin_form(path))
+
+
+def _origin_form(path: str) -> str:
+    """The path of an absolute-form target, which some servers hand over as it came. RFC 9112 §3.2.2."""
+    scheme, found, rest = path.partition("://")
+    if not found or "/" in scheme:
+        return path
+    return "/" + rest.partition("/")[2]
+
+
+def _split(path: str) -> Segments:
+    segments = path.removeprefix("/").split("/")
+    if segments[-1] == "":
+        segments.pop()
+    return tuple(segments)
+
+
+def _read_headers(scope: HTTPScope, max_header_bytes: int) -> Mapping[bytes, bytes]:
+    headers: dict[bytes, bytes] = {}
+    size = 0
+    for name, value in scope.get("headers") or ():
+        size += len(name) + len(value)
+        headers.setdefault(name.lower(), value)
+    if size > max_header_bytes:
+        raise HeadersTooLarge(f"the header fields have {size} bytes; expected at most {max_header_bytes}")
+    return headers
+
+
+def parse_query(query: bytes) -> Pairs:
+    """`application/x-www-form-urlencoded` bytes as text pairs, in order, blanks kept. WHATWG URL §5.1.
+
+    >>> parse_query(b"columns=id%2Cname&total=1+0&flag")
+    (('columns', 'id,name'), ('total', '1 0'), ('flag', ''))
+    """
+    pieces = [piece.partition(b"=") for piece in query.split(b"&") if piece]
+    return tuple([(_decode(name), _decode(value)) for name, _, value in pieces])
+
+
+def _decode(text: bytes) -> str:
+    raw = unquote_to_bytes(text.replace(b"+", b" "))
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadRequest("the query string is not UTF-8; expected percent-encoded UTF-8") from None

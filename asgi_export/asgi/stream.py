@@ -1,0 +1,246 @@
+"""The pump: from a source of chunks to `send`, until the end or until the client leaves.
+
+Theory of operation
+-------------------
+One response is three parties.
+
+*The producer*, a task, owns the source and alone calls `send`. It opens the source, takes the first chunk, and
+only then sends the head: a broken source is still a clean error answer. After that it sends chunk after chunk,
+each `send` bounded by `stall_seconds`, and gives the loop back after each, because `await send()` often does
+not suspend and the watcher must get its turn. It leaves the source *before* it sends the empty last message, and
+is *finishing* from then on: servers report a disconnect after a complete response, which means nothing.
+
+*The watcher*, a task, alone calls `receive`: it drops the request's body and waits for `http.disconnect`. It
+tells the supervisor and never calls `receive` again, as some servers then block for ever.
+
+*The supervisor*, the caller's own task, waits for either, for `max_seconds`, or for `stop`. Whatever comes first
+cancels the producer, once; a source is given `close_seconds` to be left, through any number of cancellations
+of the caller. An `OSError` out of `send` (ASGI HTTP 2.4) counts as a disconnect. `TimeoutError` is an `OSError`
+too, so a stall is told by the time-out's own state, not by the exception.
+
+How it ends is an `Ending`. Where the head is out and the export is not whole, the last words (the error line of
+CSV) are sent, if no `send` was interrupted half-way, and the caller must raise `BrokenOff`: both servers then
+close an HTTP/1.1 connection without the final chunk, which no client takes for the end (RFC 9112 §8).
+After a disconnect the caller returns.
+
+ASGI HTTP 2.5, Disconnected Client and Response Body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from asgi_export.asgi.message import ASGISendEvent, HTTPResponseStartEvent, Receive, Send, body
+
+logger = logging.getLogger("asgi_export.stream")
+
+MAX_CHUNK_BYTES = 1024 * 1024
+"""A larger chunk is sent in pieces, so that the stall bound is one on progress."""
+
+OpenChunks = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+
+
+class Ending(StrEnum):
+    """How an export ended."""
+
+    COMPLETE = "complete"
+    CLIENT_LEFT = "client left"
+    STALLED = "stalled"
+    FAILED = "failed"
+    CUT_OFF = "cut off"
+
+
+class BrokenOff(Exception):
+    """Raised out of the application to make the server break the connection off; the log has the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Seconds that one send, the whole export, leaving the source, and the last words may take."""
+
+    stall_seconds: float = 60.0
+    max_seconds: float = 3600.0
+    close_seconds: float = 10.0
+    last_words_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it went: `error` is what the source raised, `bytes` what `send` took of the body."""
+
+    ending: Ending
+    head_sent: bool
+    bytes: int
+    first_byte_seconds: float | None
+    error: BaseException | None
+
+
+class _Stalled(Exception):
+    """The client took nothing for `stall_seconds`."""
+
+
+class _ClientLeft(Exception):
+    """`send` raised OSError."""
+
+
+class Pump:
+    """One response being streamed. `run` once; `stop` from the same loop, any time, ends it early."""
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        *,
+        head: HTTPResponseStartEvent,
+        open_chunks: OpenChunks,
+        last_words: bytes,
+        bounds: Bounds,
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._head = head
+        self._open_chunks = open_chunks
+        self._last_words = last_words
+        self._bounds = bounds
+        self._head_sent = False
+        self._sending = False
+        self._finishing = False
+        self._bytes = 0
+        self._started = 0.0
+        self._first_byte_seconds: float | None = None
+        self._stopped: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
+
+    def stop(self, ending: Ending) -> None:
+        """Make the export end soon; the first reason given is the one that counts."""
+        if not self._stopped.done():
+            self._stopped.set_result(ending)
+
+    async def run(self) -> Outcome:
+        """Stream until the end, and return how it ended when the source has been left.
+
+        Raises `CancelledError`, also after that, when the caller was cancelled meanwhile.
+        """
+        self._started = asyncio.get_running_loop().time()
+        producer = asyncio.create_task(self._produce(), name="asgi-export producer")
+        watcher = asyncio.create_task(self._watch(), name="asgi-export watcher")
+        try:
+            cancelled = await self._supervise(producer)
+            outcome = self._outcome(producer)
+            if not cancelled:
+                cancelled = await self._say_last_words(outcome)
+        finally:
+            watcher.cancel()
+            cancelled = await _joined(watcher, seconds=1.0) or cancelled
+            self.ended.set()
+        if cancelled:
+            raise asyncio.CancelledError
+        return outcome
+
+    async def _produce(self) -> None:
+        async with self._open_chunks() as chunks:
+            chunk = await anext(chunks, b"")
+            self._head_sent = True
+            await self._send_bounded(self._head)
+            await self._send_chunk(chunk)
+            self._first_byte_seconds = asyncio.get_running_loop().time() - self._started
+            async for chunk in chunks:
+                await self._send_chunk(chunk)
+        self._finishing = True
+        await self._send_bounded(body(b"", more=False))
+
+    async def _send_chunk(self, chunk: bytes) -> None:
+        for start in range(0, len(chunk), MAX_CHUNK_BYTES):
+            piece = chunk if len(chunk) <= MAX_CHUNK_BYTES else chunk[start : start + MAX_CHUNK_BYTES]
+            await self._send_bounded(body(piece, more=True))
+            self._bytes += len(piece)
+            await asyncio.sleep(0)
+
+    async def _send_bounded(self, message: ASGISendEvent) -> None:
+        self._sending = True
+        bound = asyncio.timeout(self._bounds.stall_seconds)
+        try:
+            async with bound:
+                await self._send(message)
+        except OSError:
+            raise (_Stalled if bound.expired() else _ClientLeft) from None
+        self._sending = False
+
+    async def _watch(self) -> None:
+        try:
+            while (await self._receive())["type"] != "http.disconnect":
+                await asyncio.sleep(0)  # noqa: ASYNC110 - a server may hand over a long body without suspending
+        except Exception:
+            logger.warning("receive() failed; taken as a disconnect", exc_info=True)
+        if not self._finishing:
+            self.stop(Ending.CLIENT_LEFT)
+
+    async def _supervise(self, producer: asyncio.Task[None]) -> bool:
+        """Wait for the producer to end; True when the caller was cancelled meanwhile."""
+        cancelled = False
+        parties: set[asyncio.Future[Any]] = {producer, self._stopped}
+        try:
+            await asyncio.wait(parties, timeout=self._bounds.max_seconds, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            cancelled = True
+        if producer.done():
+            self.stop(Ending.FAILED)  # unless the producer's own verdict is better; see _verdict
+            return cancelled
+        self.stop(Ending.CUT_OFF)
+        producer.cancel()
+        return await _joined(producer, seconds=self._bounds.close_seconds) or cancelled
+
+    def _outcome(self, producer: asyncio.Task[None]) -> Outcome:
+        ending, error = self._verdict(producer)
+        return Outcome(ending, self._head_sent, self._bytes, self._first_byte_seconds, error)
+
+    def _verdict(self, producer: asyncio.Task[None]) -> tuple[Ending, BaseException | None]:
+        stopped = self._stopped.result()
+        if not producer.done():
+            logger.error("a source was not left within %s s; it is abandoned", self._bounds.close_seconds)
+            return stopped, None
+        if producer.cancelled():
+            return stopped, None
+        match producer.exception():
+            case None:
+                return Ending.COMPLETE, None
+            case _Stalled():
+                return Ending.STALLED, None
+            case _ClientLeft():
+                return Ending.CLIENT_LEFT, None
+            case error:
+                return stopped, error
+
+    async def _say_last_words(self, outcome: Outcome) -> bool:
+        """Send the error line where it can still be a line of its own; True when cancelled meanwhile."""
+        broken = outcome.ending in (Ending.FAILED, Ending.CUT_OFF)
+        if not (broken and self._head_sent and self._last_words) or self._sending:
+            return False
+        farewell = asyncio.create_task(self._farewell(), name="asgi-export last words")
+        return await _joined(farewell, seconds=self._bounds.last_words_seconds + 1.0)
+
+    async def _farewell(self) -> None:
+        try:
+            async with asyncio.timeout(self._bounds.last_words_seconds):
+                await self._send(body(self._last_words, more=True))
+        except Exception as error:  # the connection is broken off next in any case
+            logger.debug("the last words were not sent: %r", error)
+
+
+async def _joined(task: asyncio.Task[None], *, seconds: float) -> bool:
+    """Wait for a task to end, so long at most; True when the wait was cancelled, which does not end it."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    cancelled = False
+    while not task.done() and (left := deadline - loop.time()) > 0:
+        try:
+            await asyncio.wait([task], timeout=left)
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled
