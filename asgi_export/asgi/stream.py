@@ -174,12 +174,18 @@ class Pump:
 
     async def _watch(self) -> None:
         try:
-            while (await self._receive())["type"] != "http.disconnect":
-                await asyncio.sleep(0)  # noqa: ASYNC110 - a server may hand over a long body without suspending
+            await self._disconnected()
         except Exception:
             logger.warning("receive() failed; taken as a disconnect", exc_info=True)
         if not self._finishing:
             self.stop(Ending.CLIENT_LEFT)
+
+    async def _disconnected(self) -> None:
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return
+            await asyncio.sleep(0)  # a long request body may come without a suspension
 
     async def _supervise(self, producer: asyncio.Task[None]) -> bool:
         """Wait for the producer to end; True when the caller was cancelled meanwhile."""
