@@ -119,7 +119,7 @@ class SqliteSource:
         self._expect_file()
         try:
             relations = self._read(read_catalogue)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # messages of SQLite quote what the file holds
             raise StartupError(f"{self.path}: cannot be read: {_reason(error)}") from error
         if not relations:
             raise StartupError(f"{self.path}: holds no table or view that can be read")
@@ -148,7 +148,7 @@ class SqliteSource:
             return patiently(lambda: read(connection), self._busy_timeout_seconds, threading.Event())
 
 
-def _reason(error: sqlite3.Error) -> str:
+def _reason(error: Exception) -> str:
     return READ_ONLY_REASONS.get(getattr(error, "sqlite_errorname", ""), str(error))
 
 
