@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from asgi_export.asgi.message import HTTPScope
@@ -21,7 +21,11 @@ _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}", re.ASCII)
 
 @dataclass(slots=True)
 class Exchange:
-    """The record of one request. `ending` is empty for an answer that is no export; times are in seconds."""
+    """The record of one request. `ending` is empty for an answer that is no export; times are in seconds.
+
+    `limits` and `checks` go inward: what the middleware around the application enforce, for the catalogue, and
+    what must answer for the process to be ready, by name.
+    """
 
     request_id: str
     dataset: str = ""
@@ -30,6 +34,8 @@ class Exchange:
     bytes: int = 0
     ending: str = ""
     first_byte_seconds: float | None = None
+    limits: tuple[Mapping[str, object], ...] = ()
+    checks: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
 
 
 def exchange_of(scope: HTTPScope) -> Exchange:

@@ -36,6 +36,7 @@ __all__ = [
     "Send",
     "body",
     "head",
+    "send_empty",
     "send_whole",
 ]
 
@@ -60,5 +61,14 @@ async def send_whole(send: Send, status: int, headers: Iterable[Header], data: b
     try:
         await send(head(status, [*headers] if unframed else [*headers, length]))
         await send(body(b"" if method == "HEAD" else data, more=False))
+    except OSError:
+        return
+
+
+async def send_empty(send: Send, status: int, headers: Iterable[Header]) -> None:
+    """Send a head whose body has no known length, and no body: the answer to HEAD of a stream."""
+    try:
+        await send(head(status, headers))
+        await send(body(b"", more=False))
     except OSError:
         return

@@ -19,6 +19,9 @@ MAX_QUERY_BYTES = 8192
 
 MAX_HEADER_BYTES = 32 * 1024
 
+PROBES = ("healthz", "readyz", "metrics")
+"""Paths beside the exports that are neither limited nor need a key."""
+
 Segments = tuple[str, ...]
 Pairs = tuple[tuple[str, str], ...]
 
@@ -70,6 +73,14 @@ def read_request(
         headers=_read_headers(scope, max_header_bytes),
         client=str(client[0]) if client else "",
     )
+
+
+def probe_of(request: Request) -> str:
+    """The probe that the path names, with or without the mount; empty where it names none."""
+    for path in (request.below, request.full):
+        if len(path) == 1 and path[0] in PROBES:
+            return path[0]
+    return ""
 
 
 def path_segments(scope: HTTPScope) -> Segments:

@@ -72,11 +72,10 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it went: `error` is what the source raised, `bytes` what `send` took of the body."""
+    """How it went: `error` is what the source raised."""
 
     ending: Ending
     head_sent: bool
-    bytes: int
     first_byte_seconds: float | None
     error: BaseException | None
 
@@ -90,7 +89,10 @@ class _ClientLeft(Exception):
 
 
 class Pump:
-    """One response being streamed. `run` once; `stop` from the same loop, any time, ends it early."""
+    """One response being streamed. `run` once; `stop` from the same loop, any time, ends it early.
+
+    `bytes` counts what `send` has taken of the body; `ended` is set when the source has been left.
+    """
 
     def __init__(
         self,
@@ -111,7 +113,7 @@ class Pump:
         self._head_sent = False
         self._sending = False
         self._finishing = False
-        self._bytes = 0
+        self.bytes = 0
         self._started = 0.0
         self._first_byte_seconds: float | None = None
         self._stopped: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -159,7 +161,7 @@ class Pump:
         for start in range(0, len(chunk), MAX_CHUNK_BYTES):
             piece = chunk if len(chunk) <= MAX_CHUNK_BYTES else chunk[start : start + MAX_CHUNK_BYTES]
             await self._send_bounded(body(piece, more=True))
-            self._bytes += len(piece)
+            self.bytes += len(piece)
             await asyncio.sleep(0)
 
     async def _send_bounded(self, message: ASGISendEvent) -> None:
@@ -204,7 +206,7 @@ class Pump:
 
     def _outcome(self, producer: asyncio.Task[None]) -> Outcome:
         ending, error = self._verdict(producer)
-        return Outcome(ending, self._head_sent, self._bytes, self._first_byte_seconds, error)
+        return Outcome(ending, self._head_sent, self._first_byte_seconds, error)
 
     def _verdict(self, producer: asyncio.Task[None]) -> tuple[Ending, BaseException | None]:
         stopped = self._stopped.result()

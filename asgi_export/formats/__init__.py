@@ -1,0 +1,39 @@
+"""The table of formats: name, media type, and the encoder that writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from asgi_export.dataset import Column, Dialect, Encoder
+from asgi_export.formats.delimited import DelimitedEncoder
+
+ERROR_LINE = b'"__ERROR__","internal_server_error"'
+"""The last line of a broken export for clients that cannot see a broken connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format: `encoder` makes the encoder of one export; `delimited` says that ready text may pass."""
+
+    name: str
+    media_type: str
+    encoder: Callable[[Sequence[Column], Dialect], Encoder]
+    delimiter: str = ""
+
+    @property
+    def delimited(self) -> bool:
+        return bool(self.delimiter)
+
+    def last_words(self, dialect: Dialect) -> bytes:
+        """What a broken export ends with: a line where lines are free, nothing where bytes have a structure."""
+        return ERROR_LINE + dialect.newline.encode() if self.delimited else b""
+
+
+FORMATS: dict[str, Format] = {
+    found.name: found
+    for found in (
+        Format("csv", "text/csv; charset=utf-8", DelimitedEncoder, ","),
+        Format("tsv", "text/tab-separated-values; charset=utf-8", DelimitedEncoder, "\t"),
+    )
+}

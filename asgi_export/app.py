@@ -1,0 +1,233 @@
+"""ExportApp: the whole road from scope to body.
+
+    scope → request → route → parameters → plan → open source → encode → send, until the end or the client leaves
+
+Who is asking and how often is decided by the middleware around it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+
+from asgi_export.asgi.disposition import content_disposition
+from asgi_export.asgi.exchange import Exchange, exchange_of
+from asgi_export.asgi.lifespan import answer_lifespan
+from asgi_export.asgi.message import HTTPScope, Receive, Scope, Send, head, send_empty, send_whole
+from asgi_export.asgi.problem import common_headers, send_problem
+from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, Request, read_request
+from asgi_export.asgi.stream import Bounds, BrokenOff, Ending, Outcome, Pump
+from asgi_export.catalogue import Catalogue, Plan
+from asgi_export.dataset import Dataset, Source
+from asgi_export.errors import (
+    ExportError,
+    Header,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    SourceFailed,
+    StartupError,
+    Unavailable,
+)
+from asgi_export.export import open_chunks
+from asgi_export.formats import FORMATS, Format
+from asgi_export.parameters import parse_parameters, shown
+from asgi_export.readiness import failing
+from asgi_export.routes import CATALOGUE, find_route
+from asgi_export.workers import Workers
+
+logger = logging.getLogger("asgi_export")
+
+PREFIX = "/api/v1/exports"
+ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
+
+
+class ExportApp:
+    """An ASGI 3 application that streams datasets.
+
+    `sources` are datasets (as `asgi_export.dataset` makes them) and sources that hold several; the first dataset
+    is the default. It runs alone or mounted anywhere: below a `root_path`, `/csv` and `/api/v1/exports/csv` both
+    work. Start-up opens the sources, or the first request does where the server sends no lifespan; shut-down
+    ends running exports and closes the sources.
+
+    `bounds` are those of one export; more than `max_exports` at once are answered 503.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source | Dataset],
+        *,
+        prefix: str = PREFIX,
+        bounds: Bounds | None = None,
+        max_exports: int = 1000,
+        max_query_bytes: int = MAX_QUERY_BYTES,
+        max_header_bytes: int = MAX_HEADER_BYTES,
+    ) -> None:
+        self._catalogue = Catalogue(sources)
+        self._prefix = tuple(prefix.strip("/").split("/"))
+        self._bounds = bounds or Bounds()
+        self._max_exports = max_exports
+        self._max_query_bytes = max_query_bytes
+        self._max_header_bytes = max_header_bytes
+        self._workers = Workers()
+        self._running: set[Pump] = set()
+        self._closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            self._closing = False
+            await answer_lifespan(receive, send, start=self.start, stop=self.stop)
+        else:
+            raise ValueError(f"scope type {scope['type']!r}: expected 'http' or 'lifespan'")
+
+    async def start(self) -> None:
+        """Open the sources, once. Raises `StartupError` with one line for the operator."""
+        await self._catalogue.start()
+
+    @property
+    def datasets(self) -> Sequence[Dataset]:
+        """What can be exported, empty before the start."""
+        return self._catalogue.datasets
+
+    async def stop(self) -> None:
+        """Break off the running exports, wait until they have left their sources, and close the sources."""
+        self._closing = True
+        running = list(self._running)
+        for pump in running:
+            pump.stop(Ending.CUT_OFF)
+        for pump in running:
+            await pump.ended.wait()
+        await self._catalogue.close()
+        self._workers.close()
+        self._workers = Workers()
+
+    async def _answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """The one place where an error becomes an answer."""
+        try:
+            await self._route(scope, receive, send)
+        except BrokenOff:
+            raise
+        except ExportError as error:
+            await send_problem(scope, send, error)
+        except Exception:
+            logger.exception("request %s failed", exchange_of(scope).request_id)
+            await send_problem(scope, send, InternalError("the service failed; the log has the reason"))
+
+    async def _route(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        request = read_request(
+            scope, max_query_bytes=self._max_query_bytes, max_header_bytes=self._max_header_bytes
+        )
+        route = find_route(request, self._prefix)
+        if request.method == "OPTIONS":
+            await send_whole(send, 204, [ALLOW, *self._common(scope)], b"", method="OPTIONS")
+        elif request.method not in ("GET", "HEAD"):
+            raise MethodNotAllowed(f"{shown(request.method)}: expected GET, HEAD or OPTIONS", headers=(ALLOW,))
+        elif route in FORMATS:
+            await self._export(scope, receive, send, request, FORMATS[route])
+        elif route == CATALOGUE:
+            await self._page(scope, send, request, *await self._describe(scope))
+        elif route == "healthz":
+            await self._page(scope, send, request, 200, {"status": "ok"})
+        elif route == "readyz":
+            await self._page(scope, send, request, *await self._readiness(scope))
+        else:
+            raise NotFound(f"{route} is not served here")
+
+    async def _page(self, scope: HTTPScope, send: Send, request: Request, status: int, document: object) -> None:
+        headers = [(b"content-type", b"application/json"), *self._common(scope)]
+        if status == Unavailable.status:
+            headers.append((b"retry-after", b"1"))
+        body = json.dumps(document, indent=2).encode() + b"\n"
+        await send_whole(send, status, headers, body, method=request.method)
+
+    async def _describe(self, scope: HTTPScope) -> tuple[int, object]:
+        await self._ready()
+        limits = exchange_of(scope).limits
+        formats = [{"name": name, "media_type": found.media_type} for name, found in FORMATS.items()]
+        return 200, {"datasets": self._catalogue.describe(), "formats": formats, "limits": list(limits)}
+
+    async def _readiness(self, scope: HTTPScope) -> tuple[int, object]:
+        await self._ready()
+        failed = await failing({**self._catalogue.checks(), **exchange_of(scope).checks})
+        if failed:
+            return 503, {"status": "unavailable", "error": Unavailable.error, "failing": failed}
+        return 200, {"status": "ok"}
+
+    async def _ready(self) -> None:
+        """Open the sources where no lifespan has done so; the reason of a failure is the operator's alone."""
+        if self._closing:
+            raise Unavailable("the service is shutting down", retry_after_seconds=5)
+        try:
+            await self.start()
+        except StartupError as error:
+            logger.error("the sources were not opened: %s", error)
+            raise Unavailable("the sources cannot be opened now", retry_after_seconds=5) from None
+
+    async def _export(
+        self, scope: HTTPScope, receive: Receive, send: Send, request: Request, found: Format
+    ) -> None:
+        parameters = parse_parameters(request.parameters())
+        await self._ready()
+        plan = self._catalogue.plan(parameters, found)
+        exchange = exchange_of(scope)
+        exchange.dataset, exchange.format = plan.dataset.name, found.name
+        headers = [
+            (b"content-type", found.media_type.encode()),
+            content_disposition(plan.filename),
+            *self._common(scope),
+            (b"x-accel-buffering", b"no"),
+        ]
+        if request.method == "HEAD":
+            await send_empty(send, 200, headers)
+        else:
+            await self._stream(exchange, receive, send, plan, headers)
+
+    async def _stream(
+        self, exchange: Exchange, receive: Receive, send: Send, plan: Plan, headers: list[Header]
+    ) -> None:
+        if len(self._running) >= self._max_exports:
+            raise Unavailable(f"{self._max_exports} exports are running; expected fewer", retry_after_seconds=5)
+        encoder = plan.format.encoder(plan.columns, plan.dialect)
+        workers = self._workers
+        pump = Pump(
+            receive,
+            send,
+            head=head(200, headers),
+            open_chunks=lambda: open_chunks(plan.dataset.open(plan.selection), encoder, workers),
+            last_words=plan.format.last_words(plan.dialect),
+            bounds=self._bounds,
+        )
+        self._running.add(pump)
+        try:
+            outcome = await pump.run()
+            exchange.ending = outcome.ending
+        except asyncio.CancelledError:
+            exchange.ending = Ending.CUT_OFF
+            raise
+        finally:
+            self._running.discard(pump)
+            exchange.rows, exchange.bytes = encoder.rows, pump.bytes
+        _conclude(outcome, exchange)
+
+    @staticmethod
+    def _common(scope: HTTPScope) -> list[Header]:
+        return common_headers(exchange_of(scope).request_id)
+
+
+def _conclude(outcome: Outcome, exchange: Exchange) -> None:
+    """Return for an export that is over for its client; raise what answers it, or what breaks it off."""
+    exchange.first_byte_seconds = outcome.first_byte_seconds
+    ending, error = outcome.ending, outcome.error
+    if error is not None and not (isinstance(error, ExportError) and not outcome.head_sent):
+        logger.error("export %s of %s: %s", exchange.request_id, exchange.dataset, ending, exc_info=error)
+    if ending in (Ending.COMPLETE, Ending.CLIENT_LEFT):
+        return
+    if outcome.head_sent:
+        raise BrokenOff(f"export {exchange.request_id}: {ending}; the connection is broken off") from None
+    if isinstance(error, ExportError) and not isinstance(error, SourceFailed):
+        raise error
+    raise Unavailable(f"dataset {exchange.dataset} cannot be read now", retry_after_seconds=5) from None
