@@ -1,4 +1,4 @@
-"""A SQLite file: every table and view a dataset, read-only, one read transaction an export.
+"""A SQLite file: every table and view a dataset, read-only, one snapshot an export.
 
 A file that others write to should be in WAL mode: there an export and a writer do not wait for each other,
 though the WAL cannot be reset past the snapshot of the oldest export. In the other journal modes an export

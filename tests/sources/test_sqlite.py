@@ -243,7 +243,7 @@ def unreadable(path: Path) -> Iterator[tuple[Path, str]]:
     yield path / "no" / "way" / "missing.db", "No such file or directory"
     yield path / "folder", "expected a SQLite file"
     yield Path(os.devnull), "expected a SQLite file"
-    yield path / "nul\0.db", "null byte"
+    yield path / "nul\0.db", "null"
     yield path / "notes.db", "file is not a database"
     yield path / "empty.db", "holds no table"
     yield path / "bare.db", "holds no table"
