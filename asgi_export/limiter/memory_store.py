@@ -1,0 +1,133 @@
+"""Hits of one process, kept in its memory."""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+from asgi_export.limiter.hit_log import HitLog, HitLogs
+from asgi_export.limiter.sliding_window import Decision, Rule, judge, longest_window_ns
+
+OVERFLOW_WINDOWS = 256
+
+_STEPS = 2
+"""Every admitted hit looks at so many keys that may be dead: more go than come, without a timer or a sweep."""
+
+_STEPS_WHEN_FULL = 64
+"""A newcomer to a full store looks harder, for some 30 microseconds at most."""
+
+_NO_STAMPS = array("q")
+
+
+class MemoryStore:
+    """An exact sliding window for each of at most `max_keys` keys at once.
+
+    A dead key (no hit in its longest window) is dropped by the hits of others; a live one never, since forgetting
+    its hits would let it start anew. While all places are taken by live keys, newcomers share `OVERFLOW_WINDOWS`
+    windows by a seeded hash: none is refused outright, none passes its limit, but it pays for the hits of those it
+    shares with. `overflow_hits` counts the hits admitted that way. A key that gets a place later takes the live
+    hits of its shared window along.
+
+    Memory: some 400 bytes a key and 8 to 11 bytes a remembered hit, of which a key has at most its limit.
+
+    Not for threads. Within one event loop no lock is needed: `hit` never awaits between reading and writing.
+    """
+
+    def __init__(self, *, clock_ns: Callable[[], int] = time.monotonic_ns, max_keys: int = 100_000) -> None:
+        if max_keys < 1:
+            raise ValueError(f"max_keys={max_keys}: expected a whole number from 1")
+        self.overflow_hits = 0
+        self._clock_ns = clock_ns
+        self._max_keys = max_keys
+        self._newest_ns = 0
+        self._keys: HitLogs[str] = HitLogs()
+        self._overflow: HitLogs[tuple[int, int]] = HitLogs()
+        self._seed = os.urandom(16)
+
+    @property
+    def keys(self) -> int:
+        """Keys that have a window of their own, among them the dead that were not met yet."""
+        return len(self._keys)
+
+    async def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def check(self) -> None:
+        """Memory always answers."""
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    async def hit(self, key: str, rules: Sequence[Rule]) -> Decision:
+        """Admit or refuse one hit of `key` under all `rules` at once; see `Store.hit`."""
+        if not rules:
+            return Decision(True, (), 0)
+        now_ns = self._clock_ns()
+        if now_ns < self._newest_ns:
+            now_ns = self._newest_ns  # the clock stepped back; written out, since `max` costs 60 ns
+        log = self._keys.get(key)
+        if log is None:
+            return self._hit_of_newcomer(key, rules, now_ns)
+        if log.expires_ns <= now_ns:
+            log.clear()  # the hit that follows is admitted: no limit is below one
+        decision = judge(log.stamps, log.first, now_ns, rules)
+        if decision.allowed:
+            log.append(now_ns, longest_window_ns(rules))
+            self._newest_ns = now_ns
+            self._keys.drop_dead(now_ns, _STEPS)
+        return decision
+
+    def _hit_of_newcomer(self, key: str, rules: Sequence[Rule], now_ns: int) -> Decision:
+        """Judge a key without a window of its own by the overflow window that may hold hits of it."""
+        longest_ns = longest_window_ns(rules)
+        shared = self._shared_log(key, longest_ns, now_ns)
+        if shared is None:
+            decision = judge(_NO_STAMPS, 0, now_ns, rules)
+        else:
+            decision = judge(shared.stamps, shared.first, now_ns, rules)
+        if decision.allowed:
+            self._admit_newcomer(key, shared, now_ns, longest_ns)
+        return decision
+
+    def _admit_newcomer(self, key: str, shared: HitLog | None, now_ns: int, longest_ns: int) -> None:
+        full = len(self._keys) >= self._max_keys
+        self._newest_ns = now_ns
+        self._keys.drop_dead(now_ns, _STEPS_WHEN_FULL if full else _STEPS)
+        self._overflow.drop_dead(now_ns, _STEPS)
+        if len(self._keys) < self._max_keys:
+            log = HitLog.inheriting(shared, now_ns, longest_ns)
+            log.append(now_ns, longest_ns)
+            self._keys.add(key, log)
+        else:
+            self._hit_overflow(key, now_ns, longest_ns)
+
+    def _hit_overflow(self, key: str, now_ns: int, longest_ns: int) -> None:
+        self.overflow_hits += 1
+        place = self._place(key, longest_ns)
+        shared = self._overflow.get(place)
+        if shared is None:
+            shared = HitLog(array("q"))
+            shared.append(now_ns, longest_ns)
+            self._overflow.add(place, shared)
+            return
+        if shared.expires_ns <= now_ns:
+            shared.clear()
+        shared.append(now_ns, longest_ns)
+
+    def _shared_log(self, key: str, longest_ns: int, now_ns: int) -> HitLog | None:
+        """The overflow window that may hold live hits of the key, if there is one."""
+        if not len(self._overflow):
+            return None
+        shared = self._overflow.get(self._place(key, longest_ns))
+        return shared if shared is not None and shared.expires_ns > now_ns else None
+
+    def _place(self, key: str, longest_ns: int) -> tuple[int, int]:
+        """Which overflow window is the key's: the seed keeps an outsider from choosing his neighbours.
+
+        Windows of different lengths are kept apart, since a log is remembered for one length only.
+        """
+        digest = blake2b(key.encode(errors="surrogatepass"), digest_size=2, key=self._seed).digest()
+        return int.from_bytes(digest) % OVERFLOW_WINDOWS, longest_ns

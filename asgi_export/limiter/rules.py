@@ -1,0 +1,42 @@
+"""Limits as an operator writes them: `60/60s`, or several windows as `60/1m,1000/1d`."""
+
+from __future__ import annotations
+
+import re
+
+from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LIMIT = re.compile(r"([0-9]{1,15})/([0-9]{1,9})([smhd])")
+_EXPECTED = "expected hits/window such as 60/60s, or several as 60/1m,1000/1d (units s, m, h, d)"
+
+
+def parse_rules(text: str) -> tuple[Rule, ...]:
+    """The rules that the text names, in its order; the first is called `default`, each other by its window.
+
+    Blanks around a comma are dropped.
+
+    >>> [(rule.name, rule.limit, rule.window_seconds) for rule in parse_rules("60/1m, 1000/1d")]
+    [('default', 60, 60), ('1d', 1000, 86400)]
+
+    Raises:
+        ValueError: the text is no list of limits, a figure is 0, or a window stands there twice.
+    """
+    rules: list[Rule] = []
+    for part in text.split(","):
+        rule = _parse_rule(part.strip(), text, first=not rules)
+        if any(rule.window_ns == other.window_ns for other in rules):
+            raise ValueError(f"limit {text!r}: {part.strip()!r} repeats a window; expected each window once")
+        rules.append(rule)
+    return tuple(rules)
+
+
+def _parse_rule(part: str, text: str, *, first: bool) -> Rule:
+    match = _LIMIT.fullmatch(part)
+    if match is None:
+        raise ValueError(f"limit {text!r}: {_EXPECTED}")
+    hits, count, unit = match.groups()
+    if int(hits) == 0 or int(count) == 0:
+        raise ValueError(f"limit {text!r}: {part!r} has a 0; expected whole numbers from 1")
+    window_ns = int(count) * _SECONDS[unit] * NANOSECONDS
+    return Rule(int(hits), window_ns, "default" if first else f"{int(count)}{unit}")
