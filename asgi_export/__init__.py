@@ -1,3 +1,32 @@
-"""Stream a table of any size as CSV from any ASGI server, in constant memory."""
+"""Stream a table of any size as CSV from any ASGI server, in constant memory.
+
+from asgi_export import ExportApp, RateLimit, MemoryStore, dataset
+"""
+
+from asgi_export.app import ExportApp
+from asgi_export.asgi.stream import Bounds
+from asgi_export.dataset import Column, Dialect, Selection
+from asgi_export.limiter.memory_store import MemoryStore
+from asgi_export.limiter.sliding_window import Rule
+from asgi_export.middleware.observe import Observe
+from asgi_export.middleware.rate_limit import RateLimit
+from asgi_export.sources.iterable import dataset
+from asgi_export.sources.simulated import SimulatedDataset
+from asgi_export.sources.sqlite import SqliteSource
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Bounds",
+    "Column",
+    "Dialect",
+    "ExportApp",
+    "MemoryStore",
+    "Observe",
+    "RateLimit",
+    "Rule",
+    "Selection",
+    "SimulatedDataset",
+    "SqliteSource",
+    "dataset",
+]

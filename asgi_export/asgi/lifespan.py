@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from asgi_export.asgi.message import Receive, Send
+from asgi_export.asgi.message import ASGIReceiveEvent, ASGISendEvent, Receive, Send
 from asgi_export.errors import StartupError
 
 logger = logging.getLogger("asgi_export")
@@ -25,17 +25,57 @@ async def answer_lifespan(receive: Receive, send: Send, *, start: Step, stop: St
             try:
                 await start()
             except Exception as error:
-                if not isinstance(error, StartupError):
-                    logger.exception("the start failed")
-                await send({"type": "lifespan.startup.failed", "message": str(error) or type(error).__name__})
+                await send({"type": "lifespan.startup.failed", "message": reason(error)})
                 return
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             try:
                 await stop()
             except Exception as error:
-                logger.exception("the shut-down failed")
-                await send({"type": "lifespan.shutdown.failed", "message": str(error)})
+                await send({"type": "lifespan.shutdown.failed", "message": reason(error)})
                 return
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+class AroundLifespan:
+    """A middleware's own part of the lifespan: `start` after the application's start, `stop` after its end.
+
+    Hand `receive` and `send` of this object to the application. Where `start` fails the server gets
+    `lifespan.startup.failed` and the application, which had started, is told to shut down.
+    """
+
+    def __init__(self, receive: Receive, send: Send, *, start: Step, stop: Step) -> None:
+        self._receive = receive
+        self._send = send
+        self._start = start
+        self._stop = stop
+        self._failed = False
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """The server's message, or a shut-down after a failed start."""
+        if self._failed:
+            return {"type": "lifespan.shutdown"}
+        return await self._receive()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Pass the application's message on, after our part."""
+        if message["type"] == "lifespan.startup.complete":
+            try:
+                await self._start()
+            except Exception as error:
+                self._failed = True
+                await self._send({"type": "lifespan.startup.failed", "message": reason(error)})
+                return
+        elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+            if self._failed:
+                return
+            await self._stop()
+        await self._send(message)
+
+
+def reason(error: Exception) -> str:
+    """One line for the operator; what is no `StartupError` goes to the log with its traceback."""
+    if not isinstance(error, StartupError):
+        logger.error("the start or the end failed", exc_info=error)
+    return str(error) or type(error).__name__

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from asgiref.typing import (
     ASGI3Application,
     ASGIReceiveCallable,
+    ASGIReceiveEvent,
     ASGISendCallable,
     ASGISendEvent,
     HTTPResponseBodyEvent,
@@ -27,6 +28,7 @@ Send = ASGISendCallable
 
 __all__ = [
     "ASGIApp",
+    "ASGIReceiveEvent",
     "ASGISendEvent",
     "HTTPResponseStartEvent",
     "HTTPScope",

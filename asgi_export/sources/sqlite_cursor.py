@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from sys import getsizeof
-from types import TracebackType
 from typing import Any, TypeVar
 
 from asgi_export.dataset import Row
@@ -148,12 +147,7 @@ class SqliteCursor:
             raise
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._release()
 
     def __iter__(self) -> Iterator[list[Row]]:

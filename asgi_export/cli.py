@@ -1,0 +1,177 @@
+"""`asgi-export serve`: the command line, and the only room that names a server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from inspect import signature
+from typing import Any
+from urllib.parse import quote
+
+from asgi_export import __version__
+from asgi_export.app import PREFIX
+from asgi_export.dataset import Dataset
+from asgi_export.errors import StartupError
+from asgi_export.settings import SERVERS, TABLE, Settings, environment_of, load_settings
+
+APPLICATION = "asgi_export.service:app"
+BACKLOG = 2048
+MAX_LISTED = 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code: 0 after a clean end, 2 for what the operator must change."""
+    flags = vars(parser().parse_args(arguments))
+    flags.pop("command")
+    try:
+        return serve(flags)
+    except StartupError as error:
+        print(f"asgi-export: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments, made of the table of settings."""
+    top = argparse.ArgumentParser(prog="asgi-export", description="Stream tables as CSV over HTTP.")
+    top.add_argument("--version", action="version", version=f"asgi-export {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="serve")
+    serving = commands.add_parser("serve", help="serve tables over HTTP", description="Serve tables over HTTP.")
+    serving.add_argument(
+        "sources", nargs="*", metavar="SOURCE", help="NAME=LOCATION or a location, such as shop.db"
+    )
+    for setting in TABLE:
+        if setting.flag:
+            flag = f"--{setting.name.replace('_', '-')}"
+            serving.add_argument(
+                flag,
+                metavar="|".join(SERVERS) if setting.name == "server" else None,
+                help=f"{setting.meaning}: {setting.expected}",
+            )
+    serving.add_argument("--config", metavar="FILE.toml", help="settings as a TOML file")
+    return top
+
+
+def serve(flags: dict[str, Any]) -> int:
+    """Check the settings and the sources, bind the port, and run the server until a signal ends it."""
+    settings = load_settings(flags, os.environ)
+    run = _SERVERS[settings.server](settings)
+    datasets = asyncio.run(look(settings))
+    listening = bind(settings)
+    os.environ.update(environment_of(flags))
+    print(banner(settings, listening, datasets), flush=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _ended)
+    return run(listening)
+
+
+def _ended(*_: object) -> None:
+    """Servers raise the signal again when they have ended; the end is clean then, so this does nothing."""
+
+
+async def look(settings: Settings) -> Sequence[Dataset]:
+    """Open the sources once, before any process is started: the datasets. Raises `StartupError`."""
+    from asgi_export.service import make_export_app
+
+    app = make_export_app(settings)
+    try:
+        await app.start()
+        return app.datasets
+    finally:
+        await app.stop()
+
+
+def bind(settings: Settings) -> socket.socket:
+    """A listening socket. Raises `StartupError` where the port is taken or the address is not ours."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        raise StartupError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+    listening.set_inheritable(True)
+    return listening
+
+
+def banner(settings: Settings, listening: socket.socket, datasets: Sequence[Dataset]) -> str:
+    """What `serve` prints: the address, the datasets, and a curl line that works."""
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(shown, shown)  # noqa: S104 - compared, not bound
+    names = [f"  {found.name} ({len(found.columns)} columns)" for found in datasets[:MAX_LISTED]]
+    if len(datasets) > MAX_LISTED:
+        names.append(f"  and {len(datasets) - MAX_LISTED} more, see {PREFIX}/")
+    query = f"dataset={quote(datasets[0].name, safe='')}"
+    return "\n".join(
+        [
+            f"asgi-export {__version__} on http://{shown}:{port} ({settings.server})",
+            *names,
+            f"  curl -fo export.csv 'http://{here}:{port}{PREFIX}/csv?{query}'",
+        ]
+    )
+
+
+Run = Callable[[socket.socket], int]
+
+
+def uvicorn_server(settings: Settings) -> Run:
+    """uvicorn: the core's own server."""
+    import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    config = uvicorn.Config(
+        APPLICATION,
+        workers=settings.workers,
+        lifespan="on",
+        ws="none",
+        log_level="warning",
+        access_log=False,  # ours has the rows and the ending, and no query string
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        h11_max_incomplete_event_size=settings.max_header_bytes + settings.max_query_bytes + 4096,
+    )
+
+    supervise: Any = Multiprocess
+    if "target" in signature(Multiprocess).parameters:  # older versions
+        supervise = partial(Multiprocess, target=uvicorn.Server(config).run)
+
+    def run(listening: socket.socket) -> int:
+        server = uvicorn.Server(config)
+        if settings.workers > 1:
+            supervise(config, sockets=[listening]).run()
+            return 0
+        server.run(sockets=[listening])
+        return 0 if server.started else 1
+
+    return run
+
+
+def hypercorn_server(settings: Settings) -> Run:
+    """Hypercorn, from the extra of that name. Raises `StartupError` where it is not installed."""
+    try:
+        from hypercorn.config import Config
+        from hypercorn.run import run as run_hypercorn
+    except ImportError:
+        raise StartupError("--server hypercorn: not installed; pip install 'asgi-export[hypercorn]'") from None
+
+    def run(listening: socket.socket) -> int:
+        config = Config()
+        config.application_path = APPLICATION
+        config.bind = [f"fd://{listening.detach()}"]
+        config.workers = settings.workers if settings.workers > 1 else 0  # 0 is this process
+        config.graceful_timeout = settings.drain_seconds
+        config.loglevel = "WARNING"
+        return run_hypercorn(config)
+
+    return run
+
+
+_SERVERS: dict[str, Callable[[Settings], Run]] = {"uvicorn": uvicorn_server, "hypercorn": hypercorn_server}

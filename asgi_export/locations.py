@@ -1,0 +1,86 @@
+"""From a location, as a user writes it, to the source that serves it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asgi_export.dataset import Column, Cursor, Dataset, Selection, Source
+from asgi_export.errors import StartupError
+from asgi_export.sources.simulated import SimulatedDataset
+from asgi_export.sources.sqlite import SqliteSource
+
+_NAMED = re.compile(r"([^=:/\\]+)=(.+)", re.DOTALL)
+SQLITE_SUFFIXES = (".db", ".db3", ".sqlite", ".sqlite3")
+SQLITE_MAGIC = b"SQLite format 3\0"
+
+
+def open_locations(locations: Sequence[str]) -> list[Source | Dataset]:
+    """One source a location, not yet started; `simulated` where there is none. Raises `StartupError`."""
+    return [open_location(location) for location in locations] or [SimulatedDataset()]
+
+
+def open_location(text: str) -> Source | Dataset:
+    """The source of ``NAME=LOCATION`` or of a location alone. Raises `StartupError`: which, why, what to do."""
+    match = _NAMED.fullmatch(text)
+    if match and not Path(text).exists():
+        name, location = match.groups()
+    else:
+        name, location = "", text
+    if location == "simulated":
+        return SimulatedDataset(name or "simulated")
+    path = Path(location)
+    if path.suffix.lower() in SQLITE_SUFFIXES or _is_sqlite(path):
+        return Prefixed(SqliteSource(path), name) if name else SqliteSource(path)
+    reason = "no such file" if not path.exists() else "not a kind that can be served"
+    raise StartupError(f"{location}: {reason}; expected a SQLite file ({', '.join(SQLITE_SUFFIXES)})")
+
+
+def _is_sqlite(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class RenamedDataset:
+    """A dataset under another name."""
+
+    name: str
+    dataset: Dataset
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        return self.dataset.columns
+
+    @property
+    def default_limit(self) -> int | None:
+        return self.dataset.default_limit
+
+    def open(self, selection: Selection) -> Cursor:
+        return self.dataset.open(selection)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixed:
+    """A source whose datasets are called ``PREFIX.NAME``, so that two files may hold the same table."""
+
+    source: Source
+    prefix: str
+
+    @property
+    def name(self) -> str:
+        return self.prefix
+
+    async def start(self) -> Sequence[Dataset]:
+        return [RenamedDataset(f"{self.prefix}.{found.name}", found) for found in await self.source.start()]
+
+    async def check(self) -> None:
+        await self.source.check()
+
+    async def close(self) -> None:
+        await self.source.close()

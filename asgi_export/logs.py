@@ -1,0 +1,48 @@
+"""What the service does to logging: ours gets a handler where nobody set one, and servers' logs lose keys."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+SERVER_LOGGERS = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "hypercorn.access", "hypercorn.error")
+"""Those write the request's target with its query string, and `apiKey` is in there."""
+
+LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+class WithoutQueries(logging.Filter):
+    """Cuts every text argument of a record at its `?`; the shape of the arguments stays, formatters need it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record in place, and let it through."""
+        args = record.args
+        if isinstance(args, tuple):
+            record.args = tuple([_cut(value) for value in args])
+        elif isinstance(args, dict):
+            record.args = {name: _cut(value) for name, value in args.items()}
+        return True
+
+
+def _cut(value: Any) -> Any:
+    if not isinstance(value, str) or "?" not in value:
+        return value
+    bare, _, rest = value.partition("?")
+    _, blank, after = rest.partition(" ")  # a request line goes on: "GET /path?query HTTP/1.1"
+    return bare + blank + after
+
+
+def set_up_logs() -> None:
+    """Install both, once; calling it again changes nothing."""
+    for name in SERVER_LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(found, WithoutQueries) for found in logger.filters):
+            logger.addFilter(WithoutQueries())
+    ours = logging.getLogger("asgi_export")
+    if ours.level == logging.NOTSET:
+        ours.setLevel(logging.INFO)
+    if not ours.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(LINE))
+        ours.addHandler(handler)
+        ours.propagate = False

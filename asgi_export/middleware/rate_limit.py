@@ -1,0 +1,137 @@
+"""The limiter as ASGI middleware: an exact sliding window a key, in front of any application.
+
+Heads follow draft-ietf-httpapi-ratelimit-headers-11: `RateLimit-Policy: "default";q=60;w=60` and
+`RateLimit: "default";r=59;t=60`. They go on every answer that passes through, and all their figures come out of
+the decision that admitted or refused the request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from asgi_export.asgi.exchange import exchange_of
+from asgi_export.asgi.lifespan import AroundLifespan
+from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Scope, Send
+from asgi_export.asgi.problem import send_problem
+from asgi_export.asgi.request import Request, probe_of, read_request
+from asgi_export.errors import BadRequest, ExportError, Header, TooManyRequests
+from asgi_export.limiter.memory_store import MemoryStore
+from asgi_export.limiter.sliding_window import Decision, Rule, RuleState
+from asgi_export.limiter.store import Store
+
+ANONYMOUS = "anonymous"
+MAX_KEY_CHARACTERS = 64
+
+
+class RateLimit:
+    """Admits at most `limit` requests of a key in any `window_seconds`; the others are answered 429.
+
+    The key is the query's `apiKey`, else `X-API-Key`, else the bearer token, else ``anonymous``; each string is
+    a window of its own. `/healthz`, `/readyz` and `/metrics` are not limited, nor is what is no HTTP. Several
+    windows at once are given as `rules`. The store is started and closed with the lifespan; the default is a
+    `MemoryStore`, which is exact for one process.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        store: Store | None = None,
+        limit: int = 60,
+        window_seconds: float = 60,
+        rules: Sequence[Rule] | None = None,
+    ) -> None:
+        self._app = app
+        self._store = store if store is not None else MemoryStore()
+        self._rules = tuple(rules or [Rule(limit, round(window_seconds * 1e9))])
+        self._limits = tuple([describe(rule) for rule in self._rules])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._limit(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            around = AroundLifespan(receive, send, start=self._store.start, stop=self._store.close)
+            await self._app(scope, around.receive, around.send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _limit(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope)
+        exchange.limits = self._limits
+        exchange.checks["limiter"] = self._store.check
+        try:
+            request = read_request(scope)
+            if probe_of(request):
+                await self._app(scope, receive, send)
+                return
+            decision = await self._store.hit(stored_key(key_of(request)), self._rules)
+        except ExportError as error:
+            await send_problem(scope, send, error)
+            return
+        heads = limit_headers(decision)
+
+        async def with_limits(message: ASGISendEvent) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *heads]}
+            await send(message)
+
+        if decision.allowed:
+            await self._app(scope, receive, with_limits)
+        else:
+            await send_problem(scope, with_limits, refusal(decision))
+
+
+def key_of(request: Request) -> str:
+    """Who is asking: `apiKey`, else `X-API-Key`, else the bearer token (RFC 6750 §2.1), else `ANONYMOUS`.
+
+    A query that cannot be read asks as nobody: the application answers it.
+    """
+    try:
+        pairs = request.parameters()
+    except BadRequest:
+        pairs = ()
+    given = next((value for name, value in pairs if name == "apiKey"), "")
+    return given or request.header(b"x-api-key") or _bearer(request) or ANONYMOUS
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, token = (request.header(b"authorization") or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def stored_key(key: str) -> str:
+    """The key itself, or its digest where it is long: a megabyte of key shall not be a megabyte of memory."""
+    if len(key) <= MAX_KEY_CHARACTERS:
+        return key
+    return "blake2b:" + hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=24).hexdigest()
+
+
+def describe(rule: Rule) -> dict[str, object]:
+    """A rule as the catalogue lists it."""
+    return {"name": rule.name, "limit": rule.limit, "window_seconds": rule.window_seconds}
+
+
+def limit_headers(decision: Decision) -> list[Header]:
+    """`RateLimit-Policy` with every rule and `RateLimit` with the tightest one, by revision 11 of the draft."""
+    rules = [state.rule for state in decision.states]
+    policy = ", ".join([f'"{rule.name}";q={rule.limit};w={rule.window_seconds}' for rule in rules])
+    tightest = min(decision.states, key=_tightness)
+    limit = f'"{tightest.rule.name}";r={tightest.remaining};t={tightest.reset_seconds}'
+    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", limit.encode())]
+
+
+def _tightness(state: RuleState) -> tuple[int, int]:
+    return (state.remaining, -state.reset_seconds)
+
+
+def refusal(decision: Decision) -> TooManyRequests:
+    """The error of a refused request; `violated-policies` is the extension member that the draft defines."""
+    violated = [state.rule for state in decision.states if state.remaining == 0]
+    allowed = " and ".join([f"{rule.limit} requests in any {rule.window_seconds} s" for rule in violated])
+    wait = decision.retry_after_seconds
+    return TooManyRequests(
+        f"more than {allowed}; try again in {wait} s",
+        headers=((b"retry-after", str(wait).encode()),),
+        members={"violated-policies": [rule.name for rule in violated]},
+    )

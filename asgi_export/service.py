@@ -1,0 +1,73 @@
+"""The composition root: settings become sources, a store, middleware and the application.
+
+`app` is made from the environment, for ``uvicorn asgi_export.service:app`` and its like. Settings that are
+wrong do not fail the import, which would be a traceback: the application says so when it is started.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from asgi_export.app import ExportApp
+from asgi_export.asgi.lifespan import answer_lifespan
+from asgi_export.asgi.message import ASGIApp, Receive, Scope, Send
+from asgi_export.asgi.problem import send_problem
+from asgi_export.asgi.stream import Bounds
+from asgi_export.errors import StartupError, Unavailable
+from asgi_export.limiter.memory_store import MemoryStore
+from asgi_export.locations import open_locations
+from asgi_export.logs import set_up_logs
+from asgi_export.middleware.observe import Observe
+from asgi_export.middleware.rate_limit import RateLimit
+from asgi_export.settings import Settings, load_settings
+
+logger = logging.getLogger("asgi_export")
+
+
+def make_export_app(settings: Settings) -> ExportApp:
+    """The application alone. Raises `StartupError` for a location that nothing can serve."""
+    return ExportApp(
+        open_locations(settings.sources),
+        bounds=Bounds(stall_seconds=settings.stall_seconds, max_seconds=settings.max_seconds),
+        max_exports=settings.max_exports,
+        max_query_bytes=settings.max_query_bytes,
+        max_header_bytes=settings.max_header_bytes,
+    )
+
+
+def make_service(settings: Settings) -> ASGIApp:
+    """The application with everything around it. Raises `StartupError`."""
+    store = MemoryStore(max_keys=settings.max_keys)
+    return Observe(RateLimit(make_export_app(settings), store=store, rules=settings.limit))
+
+
+class NotStarted:
+    """What is served when the settings are wrong: a start that fails with the reason, and 503."""
+
+    def __init__(self, error: StartupError) -> None:
+        self._error = error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await answer_lifespan(receive, send, start=self._fail, stop=self._fail)
+        elif scope["type"] == "http":
+            logger.error("the service was not started: %s", self._error)
+            await send_problem(scope, send, Unavailable("the service was not started", retry_after_seconds=60))
+        else:
+            raise ValueError(f"scope type {scope['type']!r}: expected 'http' or 'lifespan'")
+
+    async def _fail(self) -> None:
+        raise self._error
+
+
+def service_from_environment() -> ASGIApp:
+    """What `app` is."""
+    set_up_logs()
+    try:
+        return make_service(load_settings({}, os.environ))
+    except StartupError as error:
+        return NotStarted(error)
+
+
+app = service_from_environment()

@@ -1,0 +1,180 @@
+"""Settings of a service, from flags, environment and a TOML file; flags win over environment over file.
+
+One table names every setting: its flag, its variable, its key in the file, and how its text is read.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from asgi_export.errors import StartupError
+from asgi_export.limiter.rules import parse_rules
+from asgi_export.limiter.sliding_window import Rule
+
+SERVERS = ("uvicorn", "hypercorn")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a service can be told; each default is in the README's table with its reason."""
+
+    sources: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = 3000
+    server: str = "uvicorn"
+    workers: int = 1
+    limit: tuple[Rule, ...] = field(default_factory=lambda: parse_rules("60/60s"))
+    limiter: str = "memory"
+    max_keys: int = 100_000
+    max_exports: int = 1000
+    max_query_bytes: int = 8192
+    max_header_bytes: int = 32 * 1024
+    stall_seconds: float = 60.0
+    max_seconds: float = 3600.0
+    drain_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table. `parse` takes the text, or the value out of the file as text."""
+
+    name: str
+    variable: str
+    expected: str
+    meaning: str
+    parse: Callable[[str], Any]
+    flag: bool = True
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not low <= int(text) <= high:
+            raise ValueError(text)
+        return int(text)
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    if not 0 < float(text) <= 1e6:
+        raise ValueError(text)
+    return float(text)
+
+
+def _limiter(text: str) -> str:
+    if text != "memory":
+        raise ValueError(text)
+    return text
+
+
+def _server(text: str) -> str:
+    if text not in SERVERS:
+        raise ValueError(text)
+    return text
+
+
+_POSITIVE = "a whole number from 1"
+_SECONDS = "a number of seconds above 0"
+_MANY = _whole(1, 10**9)
+
+TABLE = (
+    Setting("host", "ASGI_EXPORT_HOST", "an address", "address to listen on", str),
+    Setting("port", "PORT", "a port from 0 to 65535; 0 takes a free one", "port to listen on", _whole(0, 65535)),
+    Setting("server", "ASGI_EXPORT_SERVER", " or ".join(SERVERS), "which ASGI server runs", _server),
+    Setting("workers", "ASGI_EXPORT_WORKERS", "a whole number from 1 to 512", "processes", _whole(1, 512)),
+    Setting("limit", "ASGI_EXPORT_LIMIT", "HITS/WINDOW such as 60/60s", "requests a key", parse_rules),
+    Setting("limiter", "ASGI_EXPORT_LIMITER", "memory", "where the limit is kept", _limiter),
+    Setting("max_keys", "ASGI_EXPORT_MAX_KEYS", _POSITIVE, "keys with a window of their own", _MANY, False),
+    Setting("max_exports", "ASGI_EXPORT_MAX_EXPORTS", _POSITIVE, "exports at once in a process", _MANY, False),
+    Setting("max_query_bytes", "ASGI_EXPORT_MAX_QUERY_BYTES", _POSITIVE, "query string", _MANY, False),
+    Setting("max_header_bytes", "ASGI_EXPORT_MAX_HEADER_BYTES", _POSITIVE, "header fields", _MANY, False),
+    Setting("stall_seconds", "ASGI_EXPORT_STALL_SECONDS", _SECONDS, "a client that reads nothing", _seconds),
+    Setting("max_seconds", "ASGI_EXPORT_MAX_SECONDS", _SECONDS, "one export", _seconds),
+    Setting("drain_seconds", "ASGI_EXPORT_DRAIN_SECONDS", _SECONDS, "running exports at the end", _seconds),
+)
+
+
+def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """The settings of flags (by name, None where not given), environment and `config` file.
+
+    Raises `StartupError`: one line that names the setting, what came and what was expected.
+    """
+    config = flags.get("config") or environ.get("ASGI_EXPORT_CONFIG")
+    values: dict[str, Any] = dict(_from_file(Path(config))) if config else {}
+    sources = environ.get("ASGI_EXPORT_SOURCES")
+    if sources is not None:
+        values["sources"] = _split(sources)
+    for setting in TABLE:
+        text = environ.get(setting.variable)
+        if text:
+            values[setting.name] = _read(setting, setting.variable, text)
+        text = flags.get(setting.name)
+        if text is not None:
+            values[setting.name] = _read(setting, f"--{setting.name.replace('_', '-')}", text)
+    if flags.get("sources"):
+        values["sources"] = tuple(flags["sources"])
+    return checked(Settings(**values))
+
+
+def checked(settings: Settings) -> Settings:
+    """The settings themselves. Raises `StartupError` for some that cannot go together."""
+    if settings.workers > 1 and settings.limiter == "memory":
+        raise StartupError(
+            f"--workers {settings.workers}: each process would count its own requests, so that a key could pass"
+            f" {settings.workers} times its limit; expected one worker, or one store for all of them:"
+            " --limiter redis://HOST:PORT/DB"
+        )
+    return settings
+
+
+def environment_of(settings_flags: Mapping[str, Any]) -> dict[str, str]:
+    """Flags as the variables that say the same, for processes which read only those."""
+    variables = {setting.variable: settings_flags.get(setting.name) for setting in TABLE}
+    variables["ASGI_EXPORT_CONFIG"] = settings_flags.get("config")
+    if settings_flags.get("sources"):
+        variables["ASGI_EXPORT_SOURCES"] = shlex.join(settings_flags["sources"])
+    return {name: str(value) for name, value in variables.items() if value is not None}
+
+
+def _split(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise StartupError(
+            f"ASGI_EXPORT_SOURCES={text!r}: {error}; expected locations with blanks between"
+        ) from None
+
+
+def _read(setting: Setting, label: str, text: str) -> Any:
+    try:
+        return setting.parse(text)
+    except (ValueError, OverflowError):
+        raise StartupError(f"{label}={text}: expected {setting.expected}") from None
+
+
+def _from_file(path: Path) -> Sequence[tuple[str, Any]]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartupError(f"{path}: not TOML: {error}") from None
+    table = {setting.name: setting for setting in TABLE}
+    unknown = document.keys() - {found.name for found in fields(Settings)}
+    if unknown:
+        raise StartupError(f"{path}: unknown setting {min(unknown)!r}; expected {', '.join(['sources', *table])}")
+    return [(name, _file_value(path, table.get(name), name, value)) for name, value in document.items()]
+
+
+def _file_value(path: Path, setting: Setting | None, name: str, value: Any) -> Any:
+    if setting is not None:
+        return _read(setting, f"{path}: {name}", str(value))
+    locations = [value] if isinstance(value, str) else value
+    if not isinstance(locations, list) or not all(isinstance(location, str) for location in locations):
+        raise StartupError(f"{path}: sources: expected a list of locations")
+    return tuple(locations)
