@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from heapq import heappop, heappush, heapreplace
 from collections.abc import Callable
+from heapq import heappop, heappush, heapreplace
 from typing import Generic, Protocol, Self, TypeVar, overload
 
 _COMPACT_FROM = 16

@@ -11,8 +11,6 @@ from hashlib import blake2b
 from asgi_export.limiter.hit_log import HitLog, HitLogs
 from asgi_export.limiter.sliding_window import Decision, Rule, judge, longest_window_ns
 
-OVERFLOW_WINDOWS = 256
-
 _STEPS = 2
 """Every admitted hit looks at so many keys that may be dead: more go than come, without a timer or a sweep."""
 
@@ -26,7 +24,7 @@ class MemoryStore:
     """An exact sliding window for each of at most `max_keys` keys at once.
 
     A dead key (no hit in its longest window) is dropped by the hits of others; a live one never, since forgetting
-    its hits would let it start anew. While all places are taken by live keys, newcomers share `OVERFLOW_WINDOWS`
+    its hits would let it start anew. While all places are taken by live keys, newcomers share `overflow_windows`
     windows by a seeded hash: none is refused outright, none passes its limit, but it pays for the hits of those it
     shares with. `overflow_hits` counts the hits admitted that way. A key that gets a place later takes the live
     hits of its shared window along.
@@ -36,12 +34,21 @@ class MemoryStore:
     Not for threads. Within one event loop no lock is needed: `hit` never awaits between reading and writing.
     """
 
-    def __init__(self, *, clock_ns: Callable[[], int] = time.monotonic_ns, max_keys: int = 100_000) -> None:
+    def __init__(
+        self,
+        *,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        max_keys: int = 100_000,
+        overflow_windows: int = 256,
+    ) -> None:
         if max_keys < 1:
             raise ValueError(f"max_keys={max_keys}: expected a whole number from 1")
+        if overflow_windows < 1:
+            raise ValueError(f"overflow_windows={overflow_windows}: expected a whole number from 1")
         self.overflow_hits = 0
         self._clock_ns = clock_ns
         self._max_keys = max_keys
+        self._overflow_windows = overflow_windows
         self._newest_ns = 0
         self._keys: HitLogs[str] = HitLogs()
         self._overflow: HitLogs[tuple[int, int]] = HitLogs()
@@ -129,5 +136,5 @@ class MemoryStore:
 
         Windows of different lengths are kept apart, since a log is remembered for one length only.
         """
-        digest = blake2b(key.encode(errors="surrogatepass"), digest_size=2, key=self._seed).digest()
-        return int.from_bytes(digest) % OVERFLOW_WINDOWS, longest_ns
+        digest = blake2b(key.encode(errors="surrogatepass"), digest_size=8, key=self._seed).digest()
+        return int.from_bytes(digest) % self._overflow_windows, longest_ns

@@ -76,8 +76,8 @@ class RuleState:
 class Decision:
     """Whether a hit was admitted, and the figures for the heads, in the order of the rules that were asked.
 
-    `retry_after_seconds` is 0 for an admitted hit; for a refused one it is the number of whole seconds, rounded up,
-    until this request could pass every rule: who waits that long and has no rival is admitted.
+    `retry_after_seconds` is 0 for an admitted hit. For a refused one it is the number of whole seconds, rounded
+    up, until this request could pass every rule: who waits that long and has no rival is admitted.
     """
 
     allowed: bool
