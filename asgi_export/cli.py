@@ -60,10 +60,10 @@ def parser() -> argparse.ArgumentParser:
 def serve(flags: dict[str, Any]) -> int:
     """Check the settings and the sources, bind the port, and run the server until a signal ends it."""
     settings = load_settings(flags, os.environ)
+    os.environ.update(environment_of(flags))  # what `service.app` is made of, here and in workers
     run = _SERVERS[settings.server](settings)
     datasets = asyncio.run(look(settings))
     listening = bind(settings)
-    os.environ.update(environment_of(flags))
     print(banner(settings, listening, datasets), flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _ended)
@@ -141,7 +141,7 @@ def uvicorn_server(settings: Settings) -> Run:
 
     supervise: Any = Multiprocess
     if "target" in signature(Multiprocess).parameters:  # older versions
-        supervise = partial(Multiprocess, target=uvicorn.Server(config).run)
+        supervise = partial(supervise, target=uvicorn.Server(config).run)
 
     def run(listening: socket.socket) -> int:
         server = uvicorn.Server(config)
