@@ -1,0 +1,144 @@
+"""asyncpg: where it is imported, how a session is set, and what its errors mean to us.
+
+No text that a server or a driver wrote is passed on to a client, and no piece of a DSN but host, port and
+database to anyone: a password that was not percent-encoded lands in any part of a badly parsed DSN.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+from asgi_export.errors import ExportError, SourceFailed, StartupError, Unavailable
+
+try:
+    import asyncpg  # type: ignore[import-untyped, unused-ignore]
+except ImportError:  # the extra is not installed
+    asyncpg = None
+
+Connection: TypeAlias = Any
+"""asyncpg has no types of its own."""
+
+Pool: TypeAlias = Any
+
+INT4_MAX = 2**31 - 1
+"""The largest number that a setting of PostgreSQL holds."""
+
+_PLACE = re.compile(r"postgres(?:ql)?://[\w.,:\[\]%-]*(?:/[\w.%-]*)?")
+
+_OUTAGES = (
+    "PostgresConnectionError",  # class 08
+    "InvalidAuthorizationSpecificationError",  # class 28: the role or its password has changed since the start
+    "InvalidCatalogNameError",  # 3D000: the database is gone
+    "InsufficientResourcesError",  # class 53: too many connections, out of memory
+    "LockNotAvailableError",  # 55P03: lock_timeout
+    "OperatorInterventionError",  # class 57: shut down, starting up, statement_timeout
+    "InterfaceError",  # the connection or the pool is closed
+)
+"""What a client may try again. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+
+
+async def create_pool(
+    dsn: str,
+    *,
+    max_connections: int,
+    connect_seconds: float,
+    statement_seconds: float,
+    lock_seconds: float,
+) -> Pool:
+    """A pool that opens connections when they are asked for; the caller closes it.
+
+    Raises `StartupError` where asyncpg is missing, and what asyncpg raises for a DSN that it cannot read.
+    """
+    if asyncpg is None:
+        raise StartupError("PostgreSQL needs asyncpg: pip install 'asgi-export[postgres]'")
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=max_connections,
+        timeout=connect_seconds,
+        # A statement is used once; a cached one would break when its table is altered.
+        statement_cache_size=0,
+        server_settings=session_settings(statement_seconds=statement_seconds, lock_seconds=lock_seconds),
+    )
+
+
+def session_settings(*, statement_seconds: float, lock_seconds: float) -> dict[str, str]:
+    """What each session starts with and is reset to: read-only, bounded, and one text form for each type.
+
+    https://www.postgresql.org/docs/current/runtime-config-client.html
+    """
+    return {
+        "application_name": "asgi_export",
+        "default_transaction_read_only": "on",
+        "statement_timeout": _milliseconds(statement_seconds),
+        "idle_in_transaction_session_timeout": _milliseconds(statement_seconds),
+        "lock_timeout": _milliseconds(lock_seconds),
+        "datestyle": "ISO",
+        "intervalstyle": "iso_8601",
+        "timezone": "UTC",
+        "bytea_output": "hex",
+        "extra_float_digits": "1",  # the shortest text that reads back the same
+        "standard_conforming_strings": "on",
+    }
+
+
+def _milliseconds(seconds: float) -> str:
+    """A bound, which 0 would switch off."""
+    return str(max(1, min(INT4_MAX, round(seconds * 1000))))
+
+
+def place_of(dsn: str) -> str:
+    """Scheme, host, port and database of a DSN: never the user, the password, or anything doubtful.
+
+    >>> place_of("postgresql://shop:secret@db.example:5432/shop?sslmode=require")
+    'postgresql://db.example:5432/shop'
+    >>> place_of("postgresql://shop:se/cret@db.example/shop")
+    'postgresql'
+    """
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        return "postgresql"
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    doubtful = "@" in parts.path + parts.query + parts.fragment or not _PLACE.fullmatch(place)
+    return "postgresql" if doubtful else place
+
+
+def database_of(dsn: str) -> str:
+    """The database's name where the DSN says it, else `postgresql`."""
+    return place_of(dsn).removeprefix("postgresql:").removeprefix("postgres:").strip("/").rpartition("/")[2] or (
+        "postgresql"
+    )
+
+
+def startup_failure(place: str, error: Exception) -> StartupError:
+    """One line for the operator: which place and why."""
+    return StartupError(f"{place}: {_reason(error)}")
+
+
+def failure(dataset: str, error: Exception) -> ExportError:
+    """What an export raises for an error of the driver; the cause has the text, for the log."""
+    kind = type(error).__name__
+    if is_outage(error):
+        return Unavailable(f"{dataset}: PostgreSQL does not answer ({kind}); try again")
+    return SourceFailed(f"{dataset}: PostgreSQL could not deliver it ({kind})")
+
+
+def is_outage(error: Exception) -> bool:
+    """True for what may be gone at the next try: network, shut-down, exhaustion, a time-out."""
+    return isinstance(error, (OSError, *(getattr(asyncpg, name) for name in _OUTAGES)))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "does not answer in time"
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error).partition("\n")[0]
+    if isinstance(error, OSError):
+        return f"cannot be reached: {str(error).partition(chr(10))[0]}"
+    return (
+        f"cannot be used ({type(error).__name__}): expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE,"
+        " with what is special in the password percent-encoded"
+    )
