@@ -24,7 +24,7 @@ class Exchange:
     """The record of one request. `ending` is empty for an answer that is no export; times are in seconds.
 
     `limits` and `checks` go inward: what the middleware around the application enforce, for the catalogue, and
-    what must answer for the process to be ready, by name.
+    what must answer for the process to be ready, by name; so does `caller`, who is asking.
     """
 
     request_id: str
@@ -35,6 +35,7 @@ class Exchange:
     ending: str = ""
     first_byte_seconds: float | None = None
     limits: tuple[Mapping[str, object], ...] = ()
+    caller: object = None
     checks: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
 
 

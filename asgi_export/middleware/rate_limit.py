@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from asgi_export.access.caller import caller_of
+from asgi_export.access.credentials import key_of
 from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import AroundLifespan
 from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Scope, Send
 from asgi_export.asgi.problem import send_problem
-from asgi_export.asgi.request import Request, probe_of, read_request
-from asgi_export.errors import BadRequest, ExportError, Header, TooManyRequests
+from asgi_export.asgi.request import probe_of, read_request
+from asgi_export.errors import ExportError, Header, TooManyRequests
 from asgi_export.limiter.memory_store import MemoryStore
 from asgi_export.limiter.sliding_window import Decision, Rule, RuleState
 from asgi_export.limiter.store import Store
@@ -27,10 +29,10 @@ MAX_KEY_CHARACTERS = 64
 class RateLimit:
     """Admits at most `limit` requests of a key in any `window_seconds`; the others are answered 429.
 
-    The key is the query's `apiKey`, else `X-API-Key`, else the bearer token, else ``anonymous``; each string is
-    a window of its own. `/healthz`, `/readyz` and `/metrics` are not limited, nor is what is no HTTP. Several
-    windows at once are given as `rules`. The store is started and closed with the lifespan; the default is a
-    `MemoryStore`, which is exact for one process.
+    The key is the query's `apiKey`, else `X-API-Key`, else the bearer token, else ``anonymous``, and each string is
+    a window of its own; where `ApiKeys` is around it, that says who is asking and by which rules. `/healthz`,
+    `/readyz` and `/metrics` are not limited, nor is what is no HTTP. Several windows at once are given as `rules`.
+    The store is started and closed with the lifespan; the default is a `MemoryStore`, exact for one process.
     """
 
     def __init__(
@@ -65,7 +67,10 @@ class RateLimit:
             if probe_of(request):
                 await self._app(scope, receive, send)
                 return
-            decision = await self._store.hit(stored_key(key_of(request)), self._rules)
+            caller = caller_of(scope)
+            key = caller.window_key if caller else key_of(request) or ANONYMOUS
+            rules = (caller and caller.plan and caller.plan.rules) or self._rules
+            decision = await self._store.hit(stored_key(key), rules)
         except ExportError as error:
             await send_problem(scope, send, error)
             return
@@ -76,28 +81,12 @@ class RateLimit:
                 message = {**message, "headers": [*message["headers"], *heads]}
             await send(message)
 
-        if decision.allowed:
-            await self._app(scope, receive, with_limits)
-        else:
+        if not decision.allowed:
             await send_problem(scope, with_limits, refusal(decision))
-
-
-def key_of(request: Request) -> str:
-    """Who is asking: `apiKey`, else `X-API-Key`, else the bearer token (RFC 6750 §2.1), else `ANONYMOUS`.
-
-    A query that cannot be read asks as nobody: the application answers it.
-    """
-    try:
-        pairs = request.parameters()
-    except BadRequest:
-        pairs = ()
-    given = next((value for name, value in pairs if name == "apiKey"), "")
-    return given or request.header(b"x-api-key") or _bearer(request) or ANONYMOUS
-
-
-def _bearer(request: Request) -> str:
-    scheme, _, token = (request.header(b"authorization") or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+        elif caller and caller.refusal:
+            await send_problem(scope, with_limits, caller.refusal)
+        else:
+            await self._app(scope, receive, with_limits)
 
 
 def stored_key(key: str) -> str:

@@ -1,0 +1,180 @@
+"""The key file: TOML with plans and keys, read again when it changes.
+
+[plans.basic]
+limits = ["60/60s", "1000/1d"]
+exports_at_once = 2
+max_rows = 1000000
+datasets = ["orders", "customers"]
+columns = { customers = ["id", "name"] }
+
+[keys.alice]
+sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+plan = "basic"
+expires = 2027-01-01T00:00:00Z
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from datetime import time as clock_time
+from pathlib import Path
+from typing import Any
+
+from asgi_export.access.plans import AccessPlan, KeyRing, Owner
+from asgi_export.errors import StartupError
+from asgi_export.limiter.rules import parse_rules
+from asgi_export.limiter.sliding_window import Rule
+
+logger = logging.getLogger("asgi_export.keys")
+
+LOOK_AGAIN_SECONDS = 1.0
+_OWNER = re.compile(r"[A-Za-z0-9._@+-]{1,64}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+_BOUNDS = ("exports_at_once", "max_rows", "max_bytes", "bytes_a_day")
+_PLAN_NAMES = {"limits", "datasets", "columns", *_BOUNDS}
+_KEY_NAMES = {"sha256", "plan", "expires"}
+
+
+class KeyFile:
+    """A key ring out of a file. The first read raises `StartupError`; a later one that fails keeps the old keys.
+
+    `ring` looks at the file's identity, size and time once a second at most, and reads it when they changed.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._ring = read_key_file(path)
+        self._mark = self._look()
+        self._look_at = clock() + LOOK_AGAIN_SECONDS
+
+    def ring(self) -> KeyRing:
+        """The keys as the file has them, or as it had them when it could last be read."""
+        if self._clock() >= self._look_at:
+            self._look_at = self._clock() + LOOK_AGAIN_SECONDS
+            if self._look() != self._mark:
+                self.reload()
+        return self._ring
+
+    def reload(self) -> None:
+        """Read the file now; one log line says what came of it."""
+        self._mark = self._look()
+        try:
+            self._ring = read_key_file(self._path)
+        except StartupError as error:
+            logger.error("the old keys stay: %s", error)
+        else:
+            logger.info("%s: %d keys", self._path, len(self._ring))
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def read_key_file(path: Path) -> KeyRing:
+    """The keys of a file. Raises `StartupError`: one line with the place, what came and what was expected."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartupError(f"{path}: not TOML: {error}") from None
+    try:
+        return _read(document)
+    except ValueError as error:
+        raise StartupError(f"{path}: {error}") from None
+
+
+def _read(document: Mapping[str, Any]) -> KeyRing:
+    _expect_names("", document, {"plans", "keys"})
+    plans = {name: _plan(name, table) for name, table in _tables(document, "plans").items()}
+    keys = [_key(name, table, plans) for name, table in _tables(document, "keys").items()]
+    digests = [digest for digest, _ in keys]
+    if len(set(digests)) != len(digests):
+        raise ValueError("two owners have the same key; expected one owner a key")
+    return KeyRing(keys)
+
+
+def _tables(document: Mapping[str, Any], name: str) -> Mapping[str, Mapping[str, Any]]:
+    found = document.get(name, {})
+    if not isinstance(found, dict) or not all(isinstance(table, dict) for table in found.values()):
+        raise ValueError(f"{name}: expected tables such as [{name}.NAME]")
+    return found
+
+
+def _expect_names(place: str, table: Mapping[str, Any], known: set[str]) -> None:
+    unknown = sorted(table.keys() - known)
+    if unknown:
+        raise ValueError(f"{place}{unknown[0]}: unknown; expected {', '.join(sorted(known))}")
+
+
+def _plan(name: str, table: Mapping[str, Any]) -> AccessPlan:
+    place = f"plans.{name}."
+    _expect_names(place, table, _PLAN_NAMES)
+    datasets = table.get("datasets")
+    columns = table.get("columns", {})
+    if not isinstance(columns, dict):
+        raise ValueError(f"{place}columns={columns!r}: expected a table of lists")
+    return AccessPlan(
+        name=name,
+        rules=_rules(place, table.get("limits", [])),
+        datasets=None if datasets is None else _names(f"{place}datasets", datasets),
+        columns={dataset: _names(f"{place}columns.{dataset}", found) for dataset, found in columns.items()},
+        **{bound: _bound(place, bound, table.get(bound)) for bound in _BOUNDS},
+    )
+
+
+def _rules(place: str, limits: Any) -> tuple[Rule, ...]:
+    limits = [limits] if isinstance(limits, str) else limits
+    if not isinstance(limits, list) or not all(isinstance(limit, str) for limit in limits):
+        raise ValueError(f'{place}limits={limits!r}: expected a list such as ["60/60s"]')
+    return parse_rules(",".join(limits)) if limits else ()
+
+
+def _names(place: str, names: Any) -> frozenset[str]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{place}={names!r}: expected a list of names")
+    return frozenset(names)
+
+
+def _bound(place: str, name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{place}{name}={value!r}: expected a whole number from 1")
+    return value
+
+
+def _key(name: str, table: Mapping[str, Any], plans: Mapping[str, AccessPlan]) -> tuple[bytes, Owner]:
+    place = f"keys.{name}."
+    _expect_names(place, table, _KEY_NAMES)
+    digest = table.get("sha256")
+    if not _OWNER.fullmatch(name):
+        raise ValueError(f"keys.{name}: expected an owner of 1 to 64 letters, digits and ._@+-")
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise ValueError(f"{place}sha256: expected 64 hex digits; `asgi-export key hash` makes them")
+    plan = table.get("plan")
+    if not isinstance(plan, str) or plan not in plans:
+        raise ValueError(
+            f"{place}plan={plan!r}: expected a plan of this file: {', '.join(plans) or 'there is none'}"
+        )
+    return bytes.fromhex(digest), Owner(name, plans[plan], _expiry(place, table.get("expires")))
+
+
+def _expiry(place: str, value: Any) -> datetime | None:
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+    if isinstance(value, date):
+        return datetime.combine(value, clock_time(), UTC)
+    raise ValueError(f"{place}expires={value!r}: expected a date or a moment, UTC where it has no offset")

@@ -1,0 +1,90 @@
+"""Who may do what: API keys, their owners, and the plans that say what an owner gets.
+
+A key is known by its SHA-256 digest only: keys are random and long, so a plain digest gives nothing away and there
+is nothing to slow down. What is read from a key file is frozen; a changed file is a new `KeyRing`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from asgi_export.limiter.sliding_window import Rule
+
+KEY_BYTES = 32
+_INDEX_BYTES = 4
+"""Keys are looked up by so many bytes of their digest, and compared in constant time from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPlan:
+    """What the keys of a plan get; None is no bound.
+
+    `rules` are their request limits, none for the service's own. `max_rows` and `max_bytes` bound one export,
+    `bytes_a_day` all exports of a key in any day. `datasets` are the names that may be read; `columns` those of a
+    dataset, where not all of them may.
+    """
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    exports_at_once: int | None = None
+    max_rows: int | None = None
+    max_bytes: int | None = None
+    bytes_a_day: int | None = None
+    datasets: frozenset[str] | None = None
+    columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def reads(self, dataset: str) -> bool:
+        """Whether the plan may read any of the dataset."""
+        return self.datasets is None or dataset in self.datasets
+
+    def reads_column(self, dataset: str, column: str) -> bool:
+        """Whether the plan may read this column of a dataset that it may read."""
+        allowed = self.columns.get(dataset)
+        return allowed is None or column in allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The owner of a key: a name that is safe in logs, a plan, and until when (None is for ever)."""
+
+    name: str
+    plan: AccessPlan
+    expires: datetime | None = None
+
+    def expired(self, now: datetime) -> bool:
+        return self.expires is not None and self.expires <= now
+
+
+class KeyRing:
+    """Owners by the digest of their key; an owner may have several keys."""
+
+    def __init__(self, keys: Iterable[tuple[bytes, Owner]] = ()) -> None:
+        self._found: dict[bytes, list[tuple[bytes, Owner]]] = {}
+        for digest, owner in keys:
+            self._found.setdefault(digest[:_INDEX_BYTES], []).append((digest, owner))
+
+    def __len__(self) -> int:
+        return sum(map(len, self._found.values()))
+
+    def find(self, key: str, *, now: datetime | None = None) -> Owner | None:
+        """The owner of a key that is known and has not expired."""
+        digest = digest_of(key)
+        for known, owner in self._found.get(digest[:_INDEX_BYTES], ()):
+            if hmac.compare_digest(known, digest):
+                return None if owner.expired(now or datetime.now(UTC)) else owner
+        return None
+
+
+def digest_of(key: str) -> bytes:
+    """SHA-256 of the key's UTF-8."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def new_key() -> str:
+    """A fresh key: 256 random bits, safe in URLs and headers."""
+    return f"ax_{secrets.token_urlsafe(KEY_BYTES)}"
