@@ -12,6 +12,8 @@ import json
 import logging
 from collections.abc import Sequence
 
+from asgi_export.access.bounded import bounded
+from asgi_export.access.caller import access_of
 from asgi_export.asgi.disposition import content_disposition
 from asgi_export.asgi.exchange import Exchange, exchange_of
 from asgi_export.asgi.lifespan import answer_lifespan
@@ -27,6 +29,7 @@ from asgi_export.errors import (
     InternalError,
     MethodNotAllowed,
     NotFound,
+    OverQuota,
     SourceFailed,
     StartupError,
     Unavailable,
@@ -118,9 +121,7 @@ class ExportApp:
             await send_problem(scope, send, InternalError("the service failed; the log has the reason"))
 
     async def _route(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        request = read_request(
-            scope, max_query_bytes=self._max_query_bytes, max_header_bytes=self._max_header_bytes
-        )
+        request = read_request(scope, max_query_bytes=self._max_query_bytes, max_header_bytes=self._max_header_bytes)
         route = find_route(request, self._prefix)
         if request.method == "OPTIONS":
             await send_whole(send, 204, [ALLOW, *self._common(scope)], b"", method="OPTIONS")
@@ -148,7 +149,11 @@ class ExportApp:
         await self._ready()
         limits = exchange_of(scope).limits
         formats = [{"name": name, "media_type": found.media_type} for name, found in FORMATS.items()]
-        return 200, {"datasets": self._catalogue.describe(), "formats": formats, "limits": list(limits)}
+        return 200, {
+            "datasets": self._catalogue.describe(access_of(scope)),
+            "formats": formats,
+            "limits": list(limits),
+        }
 
     async def _readiness(self, scope: HTTPScope) -> tuple[int, object]:
         await self._ready()
@@ -167,12 +172,10 @@ class ExportApp:
             logger.error("the sources were not opened: %s", error)
             raise Unavailable("the sources cannot be opened now", retry_after_seconds=5) from None
 
-    async def _export(
-        self, scope: HTTPScope, receive: Receive, send: Send, request: Request, found: Format
-    ) -> None:
+    async def _export(self, scope: HTTPScope, receive: Receive, send: Send, request: Request, found: Format) -> None:
         parameters = parse_parameters(request.parameters())
         await self._ready()
-        plan = self._catalogue.plan(parameters, found)
+        plan = self._catalogue.plan(parameters, found, access_of(scope))
         exchange = exchange_of(scope)
         exchange.dataset, exchange.format = plan.dataset.name, found.name
         headers = [
@@ -191,7 +194,7 @@ class ExportApp:
     ) -> None:
         if len(self._running) >= self._max_exports:
             raise Unavailable(f"{self._max_exports} exports are running; expected fewer", retry_after_seconds=5)
-        encoder = plan.format.encoder(plan.columns, plan.dialect)
+        encoder = bounded(plan.format.encoder(plan.columns, plan.dialect), plan.access)
         workers = self._workers
         pump = Pump(
             receive,
@@ -204,7 +207,7 @@ class ExportApp:
         self._running.add(pump)
         try:
             outcome = await pump.run()
-            exchange.ending = outcome.ending
+            exchange.ending = Ending.CUT_OFF if isinstance(outcome.error, OverQuota) else outcome.ending
         except asyncio.CancelledError:
             exchange.ending = Ending.CUT_OFF
             raise
@@ -221,8 +224,9 @@ class ExportApp:
 def _conclude(outcome: Outcome, exchange: Exchange) -> None:
     """Return for an export that is over for its client; raise what answers it, or what breaks it off."""
     exchange.first_byte_seconds = outcome.first_byte_seconds
-    ending, error = outcome.ending, outcome.error
-    if error is not None and not (isinstance(error, ExportError) and not outcome.head_sent):
+    ending, error = exchange.ending, outcome.error
+    answered = isinstance(error, ExportError) and not outcome.head_sent
+    if error is not None and not answered:
         logger.error("export %s of %s: %s", exchange.request_id, exchange.dataset, ending, exc_info=error)
     if ending in (Ending.COMPLETE, Ending.CLIENT_LEFT):
         return

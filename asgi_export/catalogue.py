@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from asgi_export.access.plans import OPEN, AccessPlan
 from asgi_export.dataset import Column, Dataset, Dialect, Selection, Source
-from asgi_export.errors import BadRequest, NotFound, StartupError
+from asgi_export.errors import BadRequest, Forbidden, NotFound, StartupError
 from asgi_export.formats import Format
 from asgi_export.parameters import Parameters, shown
 
@@ -29,6 +30,7 @@ class Plan:
     format: Format
     dialect: Dialect
     filename: str
+    access: AccessPlan
 
 
 class Catalogue:
@@ -87,21 +89,24 @@ class Catalogue:
         """What must answer for the process to be ready."""
         return {source.name: source.check for source in self._started}
 
-    def describe(self) -> list[dict[str, Any]]:
-        """The datasets as the catalogue lists them."""
+    def describe(self, access: AccessPlan = OPEN) -> list[dict[str, Any]]:
+        """The datasets as the catalogue lists them: what `access` may read."""
         return [
             {
                 "name": dataset.name,
-                "columns": [{"name": column.name, "type": column.type} for column in dataset.columns],
+                "columns": [{"name": column.name, "type": column.type} for column in readable(dataset, access)],
                 "default_total": dataset.default_limit,
             }
-            for dataset in self._datasets.values()
+            for dataset in self._readable(access).values()
         ]
 
-    def plan(self, parameters: Parameters, found: Format) -> Plan:
-        """What these parameters ask for. Raises `NotFound` and `BadRequest`."""
-        dataset = self._dataset(parameters.dataset)
-        columns = _pick(dataset, parameters.columns)
+    def _readable(self, access: AccessPlan) -> Mapping[str, Dataset]:
+        return {name: dataset for name, dataset in self._datasets.items() if access.reads(name)}
+
+    def plan(self, parameters: Parameters, found: Format, access: AccessPlan = OPEN) -> Plan:
+        """What these parameters ask for. Raises `NotFound`, `Forbidden` and `BadRequest`."""
+        dataset = self._dataset(parameters.dataset, access)
+        columns = _pick(dataset, parameters.columns, access)
         dialect = Dialect(
             delimiter=_delimiter(parameters, found),
             header=parameters.header,
@@ -113,41 +118,62 @@ class Catalogue:
         )
         selection = Selection(
             columns=tuple([column.name for column in columns]),
-            limit=dataset.default_limit if parameters.total is None else parameters.total,
+            limit=_limit(dataset, parameters.total, access),
             dialect=dialect if found.delimited else None,
         )
         filename = parameters.filename or f"export.{found.name}"
-        return Plan(dataset, columns, selection, found, dialect, filename)
+        return Plan(dataset, columns, selection, found, dialect, filename, access)
 
-    def _dataset(self, name: str) -> Dataset:
-        if not name:
-            return next(iter(self._datasets.values()))
-        if name not in self._datasets:
-            raise NotFound(f"dataset={shown(name)}: no such dataset; there are {listed(self._datasets)}")
-        return self._datasets[name]
+    def _dataset(self, name: str, access: AccessPlan) -> Dataset:
+        there = self._readable(access)
+        if name and name not in self._datasets:
+            raise NotFound(f"dataset={shown(name)}: no such dataset; there are {listed(there)}")
+        if name and name not in there:
+            raise Forbidden(f"dataset={shown(name)}: this key may not read it; it may read {listed(there)}")
+        if not there:
+            raise Forbidden("this key may not read any dataset")
+        return there[name] if name else next(iter(there.values()))
+
+
+def readable(dataset: Dataset, access: AccessPlan) -> list[Column]:
+    """The columns of a dataset that `access` may read."""
+    return [column for column in dataset.columns if access.reads_column(dataset.name, column.name)]
+
+
+def _limit(dataset: Dataset, total: int | None, access: AccessPlan) -> int | None:
+    """How many rows to read: one more than the plan allows at most, so that an export past it is broken off."""
+    limit = dataset.default_limit if total is None else total
+    if access.max_rows is None:
+        return limit
+    if total is not None and total > access.max_rows:
+        raise Forbidden(f"total={total}: this key may export {access.max_rows} rows at most")
+    return access.max_rows + 1 if limit is None else min(limit, access.max_rows + 1)
 
 
 def _delimiter(parameters: Parameters, found: Format) -> str:
     if found.name == "tsv" and parameters.delimiter not in ("", "\t"):
-        raise BadRequest(
-            f"delimiter={shown(parameters.delimiter)}: expected tab, as tsv has no other; or take csv"
-        )
+        raise BadRequest(f"delimiter={shown(parameters.delimiter)}: expected tab, as tsv has no other; or take csv")
     return parameters.delimiter or found.delimiter or ","
 
 
-def _pick(dataset: Dataset, names: Sequence[str]) -> tuple[Column, ...]:
+def _pick(dataset: Dataset, names: Sequence[str], access: AccessPlan) -> tuple[Column, ...]:
     """The columns of these names, blanks around a name dropped unless the column itself has them."""
-    known = {column.name: column for column in dataset.columns}
+    there = {column.name: column for column in dataset.columns}
+    allowed = {column.name: column for column in readable(dataset, access)}
+    if not allowed:
+        raise Forbidden(f"this key may not read any column of {shown(dataset.name)}")
     if not names:
-        return tuple(known.values())
+        return tuple(allowed.values())
     picked: dict[str, Column] = {}
     for given in names:
-        name = given if given in known else given.strip()
-        if name not in known:
-            raise BadRequest(f"columns={shown(name)}: unknown column; there are {listed(known)}")
+        name = given if given in there else given.strip()
+        if name not in there:
+            raise BadRequest(f"columns={shown(name)}: unknown column; there are {listed(allowed)}")
+        if name not in allowed:
+            raise Forbidden(f"columns={shown(name)}: this key may not read it; it may read {listed(allowed)}")
         if name in picked:
-            raise BadRequest(f"columns={shown(name)}: given twice; there are {listed(known)}")
-        picked[name] = known[name]
+            raise BadRequest(f"columns={shown(name)}: given twice; there are {listed(allowed)}")
+        picked[name] = allowed[name]
     return tuple(picked.values())
 
 

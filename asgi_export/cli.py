@@ -42,9 +42,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"asgi-export {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="serve")
     serving = commands.add_parser("serve", help="serve tables over HTTP", description="Serve tables over HTTP.")
-    serving.add_argument(
-        "sources", nargs="*", metavar="SOURCE", help="NAME=LOCATION or a location, such as shop.db"
-    )
+    serving.add_argument("sources", nargs="*", metavar="SOURCE", help="NAME=LOCATION or a location, such as shop.db")
     for setting in TABLE:
         if setting.flag:
             flag = f"--{setting.name.replace('_', '-')}"

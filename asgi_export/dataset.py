@@ -135,7 +135,8 @@ class Encoder(Protocol):
     `head` comes first and once, `feed` any number of times, `tail` last and once.
     """
 
-    rows: int
+    @property
+    def rows(self) -> int: ...
 
     def head(self) -> bytes: ...
     def feed(self, batch: Batch) -> bytes: ...

@@ -64,6 +64,10 @@ class Forbidden(ExportError, PermissionError):
     error = "forbidden"
 
 
+class OverQuota(Forbidden):
+    """More rows or bytes than the key's plan allows for one export."""
+
+
 class NotFound(ExportError, LookupError):
     """No such path, format or dataset. RFC 9110 §15.5.5."""
 

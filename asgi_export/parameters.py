@@ -84,9 +84,7 @@ PARAMETERS = (
     Parameter("total", "total", f"a whole number from 0 to {MAX_TOTAL}", "at most so many rows", _total),
     Parameter("dataset", "dataset", "the name of a dataset", "which dataset", str),
     Parameter("header", "header", _TRUE_OR_FALSE, "whether the first line holds the names", _BOOLEAN),
-    Parameter(
-        "delimiter", "delimiter", "tab, or a character but quote and line ends", "between fields", _delimiter
-    ),
+    Parameter("delimiter", "delimiter", "tab, or a character but quote and line ends", "between fields", _delimiter),
     Parameter("quote", "quote", "minimal or all", "which fields are quoted", _choice("minimal", "all")),
     Parameter("null", "null", "any text", "the text of a missing value", str),
     Parameter("newline", "newline", "lf or crlf", "how lines end", {"lf": "\n", "crlf": "\r\n"}.__getitem__),

@@ -145,9 +145,7 @@ def _split(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
-        raise StartupError(
-            f"ASGI_EXPORT_SOURCES={text!r}: {error}; expected locations with blanks between"
-        ) from None
+        raise StartupError(f"ASGI_EXPORT_SOURCES={text!r}: {error}; expected locations with blanks between") from None
 
 
 def _read(setting: Setting, label: str, text: str) -> Any:

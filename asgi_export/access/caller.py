@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from asgi_export.access.plans import AccessPlan
+from asgi_export.access.plans import OPEN, AccessPlan
 from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.message import HTTPScope
 from asgi_export.errors import ExportError
@@ -27,6 +27,12 @@ def caller_of(scope: HTTPScope) -> Caller | None:
     """The caller; None where no keys are configured, and everything is open."""
     found = exchange_of(scope).caller
     return found if isinstance(found, Caller) else None
+
+
+def access_of(scope: HTTPScope) -> AccessPlan:
+    """The plan that the caller has."""
+    caller = caller_of(scope)
+    return caller.plan if caller and caller.plan else OPEN
 
 
 def set_caller(scope: HTTPScope, caller: Caller) -> None:

@@ -164,9 +164,7 @@ def _key(name: str, table: Mapping[str, Any], plans: Mapping[str, AccessPlan]) -
         raise ValueError(f"{place}sha256: expected 64 hex digits; `asgi-export key hash` makes them")
     plan = table.get("plan")
     if not isinstance(plan, str) or plan not in plans:
-        raise ValueError(
-            f"{place}plan={plan!r}: expected a plan of this file: {', '.join(plans) or 'there is none'}"
-        )
+        raise ValueError(f"{place}plan={plan!r}: expected a plan of this file: {', '.join(plans) or 'there is none'}")
     return bytes.fromhex(digest), Owner(name, plans[plan], _expiry(place, table.get("expires")))
 
 

@@ -48,6 +48,10 @@ class AccessPlan:
         return allowed is None or column in allowed
 
 
+OPEN = AccessPlan("open")
+"""What everybody gets where no keys are configured."""
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     """The owner of a key: a name that is safe in logs, a plan, and until when (None is for ever)."""
