@@ -7,21 +7,19 @@ Who is asking and how often is decided by the middleware around it.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Sequence
 
-from asgi_export.access.bounded import bounded
 from asgi_export.access.caller import access_of
 from asgi_export.asgi.disposition import content_disposition
-from asgi_export.asgi.exchange import Exchange, exchange_of
+from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import answer_lifespan
-from asgi_export.asgi.message import HTTPScope, Receive, Scope, Send, head, send_empty, send_whole
+from asgi_export.asgi.message import HTTPScope, Receive, Scope, Send, send_empty, send_whole
 from asgi_export.asgi.problem import common_headers, send_problem
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, Request, read_request
-from asgi_export.asgi.stream import Bounds, BrokenOff, Ending, Outcome, Pump
-from asgi_export.catalogue import Catalogue, Plan
+from asgi_export.asgi.stream import Bounds, BrokenOff
+from asgi_export.catalogue import Catalogue
 from asgi_export.dataset import Dataset, Source
 from asgi_export.errors import (
     ExportError,
@@ -29,17 +27,15 @@ from asgi_export.errors import (
     InternalError,
     MethodNotAllowed,
     NotFound,
-    OverQuota,
-    SourceFailed,
     StartupError,
     Unavailable,
 )
-from asgi_export.export import open_chunks
 from asgi_export.formats import FORMATS, Format
+from asgi_export.limiter.leases import Leases
 from asgi_export.parameters import parse_parameters, shown
 from asgi_export.readiness import failing
 from asgi_export.routes import CATALOGUE, find_route
-from asgi_export.workers import Workers
+from asgi_export.running import RunningExports
 
 logger = logging.getLogger("asgi_export")
 
@@ -55,7 +51,8 @@ class ExportApp:
     work. Start-up opens the sources, or the first request does where the server sends no lifespan; shut-down
     ends running exports and closes the sources.
 
-    `bounds` are those of one export; more than `max_exports` at once are answered 503.
+    `bounds` are those of one export; more than `max_exports` at once are answered 503. `leases` count the exports
+    that a key has running, where its plan bounds them.
     """
 
     def __init__(
@@ -67,15 +64,13 @@ class ExportApp:
         max_exports: int = 1000,
         max_query_bytes: int = MAX_QUERY_BYTES,
         max_header_bytes: int = MAX_HEADER_BYTES,
+        leases: Leases | None = None,
     ) -> None:
         self._catalogue = Catalogue(sources)
         self._prefix = tuple(prefix.strip("/").split("/"))
-        self._bounds = bounds or Bounds()
-        self._max_exports = max_exports
+        self._exports = RunningExports(bounds=bounds or Bounds(), max_exports=max_exports, leases=leases)
         self._max_query_bytes = max_query_bytes
         self._max_header_bytes = max_header_bytes
-        self._workers = Workers()
-        self._running: set[Pump] = set()
         self._closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,14 +94,8 @@ class ExportApp:
     async def stop(self) -> None:
         """Break off the running exports, wait until they have left their sources, and close the sources."""
         self._closing = True
-        running = list(self._running)
-        for pump in running:
-            pump.stop(Ending.CUT_OFF)
-        for pump in running:
-            await pump.ended.wait()
+        await self._exports.stop()
         await self._catalogue.close()
-        self._workers.close()
-        self._workers = Workers()
 
     async def _answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """The one place where an error becomes an answer."""
@@ -187,51 +176,8 @@ class ExportApp:
         if request.method == "HEAD":
             await send_empty(send, 200, headers)
         else:
-            await self._stream(exchange, receive, send, plan, headers)
-
-    async def _stream(
-        self, exchange: Exchange, receive: Receive, send: Send, plan: Plan, headers: list[Header]
-    ) -> None:
-        if len(self._running) >= self._max_exports:
-            raise Unavailable(f"{self._max_exports} exports are running; expected fewer", retry_after_seconds=5)
-        encoder = bounded(plan.format.encoder(plan.columns, plan.dialect), plan.access)
-        workers = self._workers
-        pump = Pump(
-            receive,
-            send,
-            head=head(200, headers),
-            open_chunks=lambda: open_chunks(plan.dataset.open(plan.selection), encoder, workers),
-            last_words=plan.format.last_words(plan.dialect),
-            bounds=self._bounds,
-        )
-        self._running.add(pump)
-        try:
-            outcome = await pump.run()
-            exchange.ending = Ending.CUT_OFF if isinstance(outcome.error, OverQuota) else outcome.ending
-        except asyncio.CancelledError:
-            exchange.ending = Ending.CUT_OFF
-            raise
-        finally:
-            self._running.discard(pump)
-            exchange.rows, exchange.bytes = encoder.rows, pump.bytes
-        _conclude(outcome, exchange)
+            await self._exports.run(scope, receive, send, plan, headers)
 
     @staticmethod
     def _common(scope: HTTPScope) -> list[Header]:
         return common_headers(exchange_of(scope).request_id)
-
-
-def _conclude(outcome: Outcome, exchange: Exchange) -> None:
-    """Return for an export that is over for its client; raise what answers it, or what breaks it off."""
-    exchange.first_byte_seconds = outcome.first_byte_seconds
-    ending, error = exchange.ending, outcome.error
-    answered = isinstance(error, ExportError) and not outcome.head_sent
-    if error is not None and not answered:
-        logger.error("export %s of %s: %s", exchange.request_id, exchange.dataset, ending, exc_info=error)
-    if ending in (Ending.COMPLETE, Ending.CLIENT_LEFT):
-        return
-    if outcome.head_sent:
-        raise BrokenOff(f"export {exchange.request_id}: {ending}; the connection is broken off") from None
-    if isinstance(error, ExportError) and not isinstance(error, SourceFailed):
-        raise error
-    raise Unavailable(f"dataset {exchange.dataset} cannot be read now", retry_after_seconds=5) from None

@@ -11,10 +11,13 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from asgi_export import __version__
+from asgi_export.access.key_file import KeyFile
+from asgi_export.access.plans import digest_of, new_key
 from asgi_export.app import PREFIX
 from asgi_export.dataset import Dataset
 from asgi_export.errors import StartupError
@@ -28,9 +31,9 @@ MAX_LISTED = 20
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code: 0 after a clean end, 2 for what the operator must change."""
     flags = vars(parser().parse_args(arguments))
-    flags.pop("command")
+    run: Callable[[dict[str, Any]], int] = flags.pop("run")
     try:
-        return serve(flags)
+        return run(flags)
     except StartupError as error:
         print(f"asgi-export: {error}", file=sys.stderr)
         return 2
@@ -40,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     """The arguments, made of the table of settings."""
     top = argparse.ArgumentParser(prog="asgi-export", description="Stream tables as CSV over HTTP.")
     top.add_argument("--version", action="version", version=f"asgi-export {__version__}")
-    commands = top.add_subparsers(dest="command", required=True, metavar="serve")
+    commands = top.add_subparsers(required=True, metavar="serve|key")
     serving = commands.add_parser("serve", help="serve tables over HTTP", description="Serve tables over HTTP.")
     serving.add_argument("sources", nargs="*", metavar="SOURCE", help="NAME=LOCATION or a location, such as shop.db")
     for setting in TABLE:
@@ -52,7 +55,32 @@ def parser() -> argparse.ArgumentParser:
                 help=f"{setting.meaning}: {setting.expected}",
             )
     serving.add_argument("--config", metavar="FILE.toml", help="settings as a TOML file")
+    serving.set_defaults(run=serve)
+    keys = commands.add_parser("key", help="make API keys").add_subparsers(required=True, metavar="new|hash")
+    new = keys.add_parser("new", help="print a fresh key once, and the lines for the key file")
+    new.add_argument("--plan", required=True, help="a plan of the key file")
+    new.add_argument("--owner", default="NAME", help="the owner's name, as logs show it")
+    new.set_defaults(run=print_new_key)
+    hashing = keys.add_parser("hash", help="read a key from standard input, print its digest")
+    hashing.set_defaults(run=print_digest)
     return top
+
+
+def print_new_key(flags: dict[str, Any]) -> int:
+    """Print a key that is stored nowhere, and what the key file needs to know it."""
+    key = new_key()
+    print(f"# the key, shown this once:\n#   {key}\n")
+    print(f'[keys."{flags["owner"]}"]\nsha256 = "{digest_of(key).hex()}"\nplan = "{flags["plan"]}"')
+    return 0
+
+
+def print_digest(_flags: dict[str, Any]) -> int:
+    """Print the digest of the first line of standard input."""
+    key = sys.stdin.readline().rstrip("\r\n")
+    if not key:
+        raise StartupError("no key on standard input; expected one line")
+    print(digest_of(key).hex())
+    return 0
 
 
 def serve(flags: dict[str, Any]) -> int:
@@ -76,6 +104,8 @@ async def look(settings: Settings) -> Sequence[Dataset]:
     """Open the sources once, before any process is started: the datasets. Raises `StartupError`."""
     from asgi_export.service import make_export_app
 
+    if settings.api_keys:
+        KeyFile(Path(settings.api_keys))
     app = make_export_app(settings)
     try:
         await app.start()
@@ -108,12 +138,15 @@ def banner(settings: Settings, listening: socket.socket, datasets: Sequence[Data
     names = [f"  {found.name} ({len(found.columns)} columns)" for found in datasets[:MAX_LISTED]]
     if len(datasets) > MAX_LISTED:
         names.append(f"  and {len(datasets) - MAX_LISTED} more, see {PREFIX}/")
+    asking = '-H "X-API-Key: $KEY" ' if settings.api_keys else ""
+    if not settings.api_keys:
+        names.append("  no --api-keys: whoever reaches the port may read all of it")
     query = f"dataset={quote(datasets[0].name, safe='')}"
     return "\n".join(
         [
             f"asgi-export {__version__} on http://{shown}:{port} ({settings.server})",
             *names,
-            f"  curl -fo export.csv 'http://{here}:{port}{PREFIX}/csv?{query}'",
+            f"  curl -fo export.csv {asking}'http://{here}:{port}{PREFIX}/csv?{query}'",
         ]
     )
 

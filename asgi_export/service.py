@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
+from asgi_export.access.key_file import KeyFile
 from asgi_export.app import ExportApp
 from asgi_export.asgi.lifespan import answer_lifespan
 from asgi_export.asgi.message import ASGIApp, Receive, Scope, Send
@@ -18,6 +20,7 @@ from asgi_export.errors import StartupError, Unavailable
 from asgi_export.limiter.memory_store import MemoryStore
 from asgi_export.locations import open_locations
 from asgi_export.logs import set_up_logs
+from asgi_export.middleware.api_keys import ApiKeys
 from asgi_export.middleware.observe import Observe
 from asgi_export.middleware.rate_limit import RateLimit
 from asgi_export.settings import Settings, load_settings
@@ -39,7 +42,10 @@ def make_export_app(settings: Settings) -> ExportApp:
 def make_service(settings: Settings) -> ASGIApp:
     """The application with everything around it. Raises `StartupError`."""
     store = MemoryStore(max_keys=settings.max_keys)
-    return Observe(RateLimit(make_export_app(settings), store=store, rules=settings.limit))
+    app: ASGIApp = RateLimit(make_export_app(settings), store=store, rules=settings.limit)
+    if settings.api_keys:
+        app = ApiKeys(app, keys=KeyFile(Path(settings.api_keys)))
+    return Observe(app)
 
 
 class NotStarted:

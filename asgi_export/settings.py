@@ -30,6 +30,7 @@ class Settings:
     workers: int = 1
     limit: tuple[Rule, ...] = field(default_factory=lambda: parse_rules("60/60s"))
     limiter: str = "memory"
+    api_keys: str = ""
     max_keys: int = 100_000
     max_exports: int = 1000
     max_query_bytes: int = 8192
@@ -89,6 +90,7 @@ TABLE = (
     Setting("workers", "ASGI_EXPORT_WORKERS", "a whole number from 1 to 512", "processes", _whole(1, 512)),
     Setting("limit", "ASGI_EXPORT_LIMIT", "HITS/WINDOW such as 60/60s", "requests a key", parse_rules),
     Setting("limiter", "ASGI_EXPORT_LIMITER", "memory", "where the limit is kept", _limiter),
+    Setting("api_keys", "ASGI_EXPORT_API_KEYS", "a TOML file", "who may ask, and for what", str),
     Setting("max_keys", "ASGI_EXPORT_MAX_KEYS", _POSITIVE, "keys with a window of their own", _MANY, False),
     Setting("max_exports", "ASGI_EXPORT_MAX_EXPORTS", _POSITIVE, "exports at once in a process", _MANY, False),
     Setting("max_query_bytes", "ASGI_EXPORT_MAX_QUERY_BYTES", _POSITIVE, "query string", _MANY, False),

@@ -28,6 +28,7 @@ class Exchange:
     """
 
     request_id: str
+    owner: str = ""
     dataset: str = ""
     format: str = ""
     rows: int = 0

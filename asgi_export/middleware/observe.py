@@ -58,6 +58,8 @@ def access_line(scope: HTTPScope, exchange: Exchange, status: int, sent: int, se
         f"bytes={sent}",
         f"seconds={seconds:.3f}",
     ]
+    if exchange.owner:
+        fields.append(f"owner={exchange.owner}")
     if exchange.dataset:
         fields += [f"dataset={quote(exchange.dataset, errors='replace')}", f"format={exchange.format}"]
     if exchange.ending:

@@ -47,7 +47,6 @@ class RateLimit:
         self._app = app
         self._store = store if store is not None else MemoryStore()
         self._rules = tuple(rules or [Rule(limit, round(window_seconds * 1e9))])
-        self._limits = tuple([describe(rule) for rule in self._rules])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -60,7 +59,6 @@ class RateLimit:
 
     async def _limit(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         exchange = exchange_of(scope)
-        exchange.limits = self._limits
         exchange.checks["limiter"] = self._store.check
         try:
             request = read_request(scope)
@@ -70,6 +68,7 @@ class RateLimit:
             caller = caller_of(scope)
             key = caller.window_key if caller else key_of(request) or ANONYMOUS
             rules = (caller and caller.plan and caller.plan.rules) or self._rules
+            exchange.limits = tuple([describe(rule) for rule in rules])
             decision = await self._store.hit(stored_key(key), rules)
         except ExportError as error:
             await send_problem(scope, send, error)

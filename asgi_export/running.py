@@ -1,0 +1,117 @@
+"""The exports that run in this process: their number, their bounds, and how each one ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from asgi_export.access.bounded import bounded
+from asgi_export.access.caller import caller_of
+from asgi_export.access.plans import AccessPlan
+from asgi_export.asgi.exchange import Exchange, exchange_of
+from asgi_export.asgi.message import HTTPScope, Receive, Send, head
+from asgi_export.asgi.stream import Bounds, BrokenOff, Ending, Outcome, Pump
+from asgi_export.catalogue import Plan
+from asgi_export.dataset import Encoder
+from asgi_export.errors import ExportError, Header, OverQuota, SourceFailed, TooManyRequests, Unavailable
+from asgi_export.export import open_chunks
+from asgi_export.limiter.leases import Leases, MemoryLeases
+from asgi_export.workers import Workers
+
+logger = logging.getLogger("asgi_export")
+
+FULL_RETRY_SECONDS = 5
+
+
+class RunningExports:
+    """Runs at most `max_exports` at once; a caller whose plan says so, fewer."""
+
+    def __init__(self, *, bounds: Bounds, max_exports: int, leases: Leases | None) -> None:
+        self._bounds = bounds
+        self._max_exports = max_exports
+        self._leases: Leases = leases if leases is not None else MemoryLeases()
+        self._workers = Workers()
+        self._running: set[Pump] = set()
+
+    async def stop(self) -> None:
+        """Break all of them off, and wait until they have left their sources."""
+        running = list(self._running)
+        for pump in running:
+            pump.stop(Ending.CUT_OFF)
+        for pump in running:
+            await pump.ended.wait()
+        self._workers.close()
+        self._workers = Workers()
+
+    async def run(self, scope: HTTPScope, receive: Receive, send: Send, plan: Plan, headers: list[Header]) -> None:
+        """Stream one export; return when it is over for its client.
+
+        Raises what answers it, where the head is not out, else `BrokenOff`.
+        """
+        if len(self._running) >= self._max_exports:
+            raise Unavailable(
+                f"{self._max_exports} exports are running; expected fewer", retry_after_seconds=FULL_RETRY_SECONDS
+            )
+        encoder = bounded(plan.format.encoder(plan.columns, plan.dialect), plan.access)
+        pump = Pump(
+            receive,
+            send,
+            head=head(200, headers),
+            open_chunks=lambda: open_chunks(plan.dataset.open(plan.selection), encoder, self._workers),
+            last_words=plan.format.last_words(plan.dialect),
+            bounds=self._bounds,
+        )
+        self._running.add(pump)  # before anything is awaited, so that the bound holds
+        try:
+            async with self._leased(scope, plan.access):
+                await self._pumped(pump, encoder, exchange_of(scope))
+        finally:
+            self._running.discard(pump)
+            pump.ended.set()
+
+    @asynccontextmanager
+    async def _leased(self, scope: HTTPScope, access: AccessPlan) -> AsyncIterator[None]:
+        """Hold one of the exports that a key may have at once. Raises `TooManyRequests` where it has them all."""
+        caller = caller_of(scope)
+        if caller is None or access.exports_at_once is None:
+            yield
+            return
+        lease = await self._leases.take(caller.window_key, access.exports_at_once)
+        if lease is None:
+            raise TooManyRequests(
+                f"this key may run {access.exports_at_once} exports at once, and does",
+                headers=((b"retry-after", str(FULL_RETRY_SECONDS).encode()),),
+            )
+        try:
+            yield
+        finally:
+            await asyncio.shield(self._leases.give_back(caller.window_key, lease))
+
+    async def _pumped(self, pump: Pump, encoder: Encoder, exchange: Exchange) -> None:
+        try:
+            outcome = await pump.run()
+        except asyncio.CancelledError:
+            exchange.ending = Ending.CUT_OFF
+            raise
+        finally:
+            exchange.rows, exchange.bytes = encoder.rows, pump.bytes
+        exchange.ending = Ending.CUT_OFF if isinstance(outcome.error, OverQuota) else outcome.ending
+        _conclude(outcome, exchange)
+
+
+def _conclude(outcome: Outcome, exchange: Exchange) -> None:
+    """Return for an export that is over for its client; raise what answers it, or what breaks it off."""
+    exchange.first_byte_seconds = outcome.first_byte_seconds
+    ending, error = exchange.ending, outcome.error
+    answered = isinstance(error, ExportError) and not outcome.head_sent
+    if error is not None and not answered:
+        logger.error("export %s of %s: %s", exchange.request_id, exchange.dataset, ending, exc_info=error)
+    if ending in (Ending.COMPLETE, Ending.CLIENT_LEFT):
+        return
+    if outcome.head_sent:
+        raise BrokenOff(f"export {exchange.request_id}: {ending}; the connection is broken off") from None
+    if isinstance(error, ExportError) and not isinstance(error, SourceFailed):
+        raise error
+    raise Unavailable(f"dataset {exchange.dataset} cannot be read now", retry_after_seconds=5) from None
