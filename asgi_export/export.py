@@ -39,7 +39,7 @@ async def open_chunks(cursor: Cursor, encoder: Encoder, workers: Workers) -> Asy
 
 
 async def _chunks(batches: AsyncIterator[Batch], encoder: Encoder) -> AsyncGenerator[bytes, None]:
-    chunk = _Chunk(encoder.head(), flush_seconds=FIRST_FLUSH_SECONDS)
+    chunk = _Chunk(encoder.head(), flush_seconds=0)  # a generator may wait for long after its first row
     async for batch in batches:
         pieces = slices(batch)
         del batch  # a client that reads nothing shall cost the text, not the rows as well
