@@ -9,20 +9,28 @@ from pathlib import Path
 
 from asgi_export.dataset import Column, Cursor, Dataset, Selection, Source
 from asgi_export.errors import StartupError
+from asgi_export.sources.postgres import PostgresSource
 from asgi_export.sources.simulated import SimulatedDataset
 from asgi_export.sources.sqlite import SqliteSource
 
 _NAMED = re.compile(r"([^=:/\\]+)=(.+)", re.DOTALL)
+_CREDENTIALS = re.compile(r"//.*@", re.DOTALL)
 SQLITE_SUFFIXES = (".db", ".db3", ".sqlite", ".sqlite3")
+POSTGRES_SCHEMES = ("postgresql://", "postgres://")
+EXPECTED = f"a SQLite file ({', '.join(SQLITE_SUFFIXES)}) or postgresql://USER@HOST/DB"
+MAX_SECONDS = 3600.0
 SQLITE_MAGIC = b"SQLite format 3\0"
 
 
-def open_locations(locations: Sequence[str]) -> list[Source | Dataset]:
-    """One source a location, not yet started; `simulated` where there is none. Raises `StartupError`."""
-    return [open_location(location) for location in locations] or [SimulatedDataset()]
+def open_locations(locations: Sequence[str], *, max_seconds: float = MAX_SECONDS) -> list[Source | Dataset]:
+    """One source a location, not yet started; `simulated` where there is none. Raises `StartupError`.
+
+    `max_seconds` bounds a statement in a database server.
+    """
+    return [open_location(text, max_seconds=max_seconds) for text in locations] or [SimulatedDataset()]
 
 
-def open_location(text: str) -> Source | Dataset:
+def open_location(text: str, *, max_seconds: float = MAX_SECONDS) -> Source | Dataset:
     """The source of ``NAME=LOCATION`` or of a location alone. Raises `StartupError`: which, why, what to do."""
     match = _NAMED.fullmatch(text)
     if match and not Path(text).exists():
@@ -31,11 +39,19 @@ def open_location(text: str) -> Source | Dataset:
         name, location = "", text
     if location == "simulated":
         return SimulatedDataset(name or "simulated")
+    source = _database(location, max_seconds)
+    return Prefixed(source, name) if name else source
+
+
+def _database(location: str, max_seconds: float) -> Source:
+    """A source of several datasets."""
     path = Path(location)
+    if location.startswith(POSTGRES_SCHEMES):
+        return PostgresSource(location, statement_seconds=max_seconds)
     if path.suffix.lower() in SQLITE_SUFFIXES or _is_sqlite(path):
-        return Prefixed(SqliteSource(path), name) if name else SqliteSource(path)
-    reason = "no such file" if not path.exists() else "not a kind that can be served"
-    raise StartupError(f"{location}: {reason}; expected a SQLite file ({', '.join(SQLITE_SUFFIXES)})")
+        return SqliteSource(path)
+    reason = "not a kind that can be served" if path.exists() else "no such file"
+    raise StartupError(f"{_CREDENTIALS.sub('//…@', location)}: {reason}; expected {EXPECTED}")
 
 
 def _is_sqlite(path: Path) -> bool:

@@ -31,7 +31,7 @@ logger = logging.getLogger("asgi_export")
 def make_export_app(settings: Settings) -> ExportApp:
     """The application alone. Raises `StartupError` for a location that nothing can serve."""
     return ExportApp(
-        open_locations(settings.sources),
+        open_locations(settings.sources, max_seconds=settings.max_seconds),
         bounds=Bounds(stall_seconds=settings.stall_seconds, max_seconds=settings.max_seconds),
         max_exports=settings.max_exports,
         max_query_bytes=settings.max_query_bytes,
