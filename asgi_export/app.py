@@ -12,10 +12,12 @@ import logging
 from collections.abc import Sequence
 
 from asgi_export.access.caller import access_of
+from asgi_export.asgi.compress import CODINGS
 from asgi_export.asgi.disposition import content_disposition
 from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import answer_lifespan
 from asgi_export.asgi.message import HTTPScope, Receive, Scope, Send, send_empty, send_whole
+from asgi_export.asgi.negotiate import IDENTITY, choose_coding
 from asgi_export.asgi.problem import common_headers, send_problem
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, Request, read_request
 from asgi_export.asgi.stream import Bounds, BrokenOff
@@ -173,10 +175,13 @@ class ExportApp:
             *self._common(scope),
             (b"x-accel-buffering", b"no"),
         ]
+        coding = choose_coding(request.header(b"accept-encoding") or "", list(CODINGS))
+        if coding != IDENTITY:
+            headers.append((b"content-encoding", coding.encode()))
         if request.method == "HEAD":
             await send_empty(send, 200, headers)
         else:
-            await self._exports.run(scope, receive, send, plan, headers)
+            await self._exports.run(scope, receive, send, plan, headers, coding)
 
     @staticmethod
     def _common(scope: HTTPScope) -> list[Header]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import cast
 
+from asgi_export.asgi.compress import Compressor
 from asgi_export.dataset import Batch, BlockingCursor, Cursor, Encoder, Rows
 from asgi_export.workers import Workers
 
@@ -20,6 +21,9 @@ CHUNK_BYTES = 64 * 1024
 """A client that reads nothing costs about two chunks; below this, the price of a send shows."""
 
 FLUSH_SECONDS = 0.1
+FLUSH_COMPRESSED_SECONDS = 1.0
+"""A flush costs a compressor some of its ratio, so it comes more rarely."""
+
 FIRST_FLUSH_SECONDS = 0.005
 """The first chunk, and with it the head, waits for no more than this once there is a row."""
 
@@ -27,37 +31,133 @@ SLICE_CELLS = 4096
 """Cells encoded without giving the loop back: about a millisecond."""
 
 
+class ChunkWriter:
+    """Feeds an encoder, and the content coding of the response where it has one, and collects what comes out.
+
+    Not for two threads at once. `take` gives what was collected as one chunk; `resume` comes before the next is
+    begun, so that the time in which a client took the last one does not count.
+    """
+
+    def __init__(self, encoder: Encoder, compressor: Compressor | None = None) -> None:
+        self._encoder = encoder
+        self._compressor = compressor
+        self._flush_seconds = FLUSH_COMPRESSED_SECONDS if compressor else FLUSH_SECONDS
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._flush_at = 0.0
+
+    def begin(self, *, flush_seconds: float) -> None:
+        """Write the encoder's head; `flush_seconds` are those of the first chunk."""
+        self._flush_at = time.monotonic() + flush_seconds
+        self._write(self._encoder.head())
+
+    def resume(self) -> None:
+        """Begin the next chunk."""
+        self._flush_at = time.monotonic() + self._flush_seconds
+
+    def feed(self, batch: Batch) -> bool:
+        """Encode a batch; True when it is time to send."""
+        self._write(self._encoder.feed(batch))
+        if self._size >= CHUNK_BYTES:
+            return True
+        if time.monotonic() < self._flush_at:
+            return False
+        if self._compressor is not None:
+            self._collect(self._compressor.flush())
+        return self._size > 0
+
+    def end(self) -> None:
+        """Write what ends the encoder's output and the coding's."""
+        self._write(self._encoder.tail())
+        if self._compressor is not None:
+            self._collect(self._compressor.finish())
+
+    def take(self) -> bytes:
+        """What has been collected, as one chunk; it may be empty."""
+        chunk = b"".join(self._parts)
+        self._parts, self._size = [], 0
+        return chunk
+
+    def last_words(self, text: bytes) -> bytes:
+        """What was collected, and `text` behind it, in the coding but without its trailer; empty for no text.
+
+        A broken stream stays broken, and those who read it so far see why.
+        """
+        if not text:
+            return b""
+        self._write(text)
+        if self._compressor is not None:
+            self._collect(self._compressor.flush())
+        return self.take()
+
+    def _write(self, data: bytes) -> None:
+        self._collect(data if self._compressor is None else self._compressor.feed(data))
+
+    def _collect(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+
+
 @asynccontextmanager
-async def open_chunks(cursor: Cursor, encoder: Encoder, workers: Workers) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Enter the cursor and iterate its chunks; leaving it leaves the cursor, through any cancellation."""
+async def open_chunks(
+    cursor: Cursor, writer: ChunkWriter, workers: Workers, *, in_threads: bool = False
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Enter the cursor and iterate its chunks; leaving it leaves the cursor, through any cancellation.
+
+    `in_threads` has the batches of a cursor that awaits encoded in worker threads as well.
+    """
     if not isinstance(cursor, AbstractAsyncContextManager):
-        async with _blocking_chunks(cursor, encoder, workers) as chunks:
+        async with _blocking_chunks(cursor, writer, workers) as chunks:
             yield chunks
         return
-    async with cursor as batches, aclosing(_chunks(batches, encoder)) as chunks:
+    feed = _feed_in_threads(writer, workers) if in_threads else _feed_on_loop(writer)
+    async with cursor as batches, aclosing(_chunks(batches, writer, feed)) as chunks:
         yield chunks
 
 
-async def _chunks(batches: AsyncIterator[Batch], encoder: Encoder) -> AsyncGenerator[bytes, None]:
-    chunk = _Chunk(encoder.head(), flush_seconds=0)  # a generator may wait for long after its first row
+Feed = Callable[[Batch], Awaitable[bool]]
+
+
+def _feed_on_loop(writer: ChunkWriter) -> Feed:
+    async def feed(batch: Batch) -> bool:
+        due = writer.feed(batch)
+        if not due:
+            await asyncio.sleep(0)  # a chunk that is due gives the loop back when it is sent
+        return due
+
+    return feed
+
+
+def _feed_in_threads(writer: ChunkWriter, workers: Workers) -> Feed:
+    async def feed(batch: Batch) -> bool:
+        return await workers.run(lambda: writer.feed(batch), interrupt=_uninterruptible)
+
+    return feed
+
+
+def _uninterruptible() -> None:
+    """An encoder ends by itself, within a batch."""
+
+
+async def _chunks(batches: AsyncIterator[Batch], writer: ChunkWriter, feed: Feed) -> AsyncGenerator[bytes, None]:
+    writer.begin(flush_seconds=0)  # a generator may wait for long after its first row
     async for batch in batches:
         pieces = slices(batch)
         del batch  # a client that reads nothing shall cost the text, not the rows as well
         while pieces:
-            if chunk.add(encoder.feed(pieces.pop(0))):
-                yield chunk.take()
-            else:
-                await asyncio.sleep(0)
-    chunk.add(encoder.tail())
-    if chunk.size:
-        yield chunk.take()
+            if await feed(pieces.pop(0)):
+                yield writer.take()
+                writer.resume()
+    writer.end()
+    if chunk := writer.take():
+        yield chunk
 
 
 @asynccontextmanager
 async def _blocking_chunks(
-    cursor: BlockingCursor, encoder: Encoder, workers: Workers
+    cursor: BlockingCursor, writer: ChunkWriter, workers: Workers
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    export = _BlockingExport(cursor, encoder)
+    export = _BlockingExport(cursor, writer)
     try:
         await workers.run(export.enter, interrupt=cursor.interrupt)
         async with aclosing(_hops(export, workers)) as chunks:
@@ -77,65 +177,38 @@ async def _hops(export: _BlockingExport, workers: Workers) -> AsyncGenerator[byt
 class _BlockingExport:
     """What runs in worker threads, one call at a time."""
 
-    def __init__(self, cursor: BlockingCursor, encoder: Encoder) -> None:
+    def __init__(self, cursor: BlockingCursor, writer: ChunkWriter) -> None:
         self.cursor = cursor
         self.entered = False
         self.exhausted = False
-        self._encoder = encoder
+        self._writer = writer
         self._batches: Iterator[Batch] = iter(())
         self._pieces: list[Batch] = []
-        self._head_due = True
 
     def enter(self) -> None:
         self._batches = self.cursor.__enter__()
         self.entered = True
+        self._writer.begin(flush_seconds=FIRST_FLUSH_SECONDS)
 
     def leave(self) -> None:
         self.cursor.__exit__(None, None, None)
 
     def next_chunk(self) -> bytes:
-        chunk = self._begin()
         while self._pieces or self._fetch():
-            if chunk.add(self._encoder.feed(self._pieces.pop(0))):
-                return chunk.take()
-        self.exhausted = True
-        chunk.add(self._encoder.tail())
-        return chunk.take()
-
-    def _begin(self) -> _Chunk:
-        if not self._head_due:
-            return _Chunk(b"", flush_seconds=FLUSH_SECONDS)
-        self._head_due = False
-        return _Chunk(self._encoder.head(), flush_seconds=FIRST_FLUSH_SECONDS)
+            if self._writer.feed(self._pieces.pop(0)):
+                break
+        else:
+            self.exhausted = True
+            self._writer.end()
+        chunk = self._writer.take()
+        self._writer.resume()
+        return chunk
 
     def _fetch(self) -> bool:
         for batch in self._batches:
             self._pieces = slices(batch)
             return True
         return False
-
-
-class _Chunk:
-    """Text that is being collected."""
-
-    def __init__(self, start: bytes, *, flush_seconds: float) -> None:
-        self._parts = [start]
-        self._flush_at = time.monotonic() + flush_seconds
-        self.size = len(start)
-
-    def add(self, text: bytes) -> bool:
-        """Collect; True when it is time to send."""
-        self._parts.append(text)
-        self.size += len(text)
-        return self.size >= CHUNK_BYTES or (self.size > 0 and time.monotonic() >= self._flush_at)
-
-    def take(self) -> bytes:
-        """What has been collected, as one; begin again."""
-        chunk = b"".join(self._parts)
-        self._parts = []
-        self._flush_at = time.monotonic() + FLUSH_SECONDS
-        self.size = 0
-        return chunk
 
 
 def slices(batch: Batch) -> list[Batch]:

@@ -10,13 +10,15 @@ from contextlib import asynccontextmanager
 from asgi_export.access.bounded import bounded
 from asgi_export.access.caller import caller_of
 from asgi_export.access.plans import AccessPlan
+from asgi_export.asgi.compress import CODINGS
 from asgi_export.asgi.exchange import Exchange, exchange_of
 from asgi_export.asgi.message import HTTPScope, Receive, Send, head
+from asgi_export.asgi.negotiate import IDENTITY
 from asgi_export.asgi.stream import Bounds, BrokenOff, Ending, Outcome, Pump
 from asgi_export.catalogue import Plan
 from asgi_export.dataset import Encoder
 from asgi_export.errors import ExportError, Header, OverQuota, SourceFailed, TooManyRequests, Unavailable
-from asgi_export.export import open_chunks
+from asgi_export.export import ChunkWriter, open_chunks
 from asgi_export.limiter.leases import Leases, MemoryLeases
 from asgi_export.workers import Workers
 
@@ -45,8 +47,10 @@ class RunningExports:
         self._workers.close()
         self._workers = Workers()
 
-    async def run(self, scope: HTTPScope, receive: Receive, send: Send, plan: Plan, headers: list[Header]) -> None:
-        """Stream one export; return when it is over for its client.
+    async def run(
+        self, scope: HTTPScope, receive: Receive, send: Send, plan: Plan, headers: list[Header], coding: str
+    ) -> None:
+        """Stream one export in that content coding; return when it is over for its client.
 
         Raises what answers it, where the head is not out, else `BrokenOff`.
         """
@@ -55,12 +59,13 @@ class RunningExports:
                 f"{self._max_exports} exports are running; expected fewer", retry_after_seconds=FULL_RETRY_SECONDS
             )
         encoder = bounded(plan.format.encoder(plan.columns, plan.dialect), plan.access)
+        writer = ChunkWriter(encoder, CODINGS[coding]() if coding != IDENTITY else None)
         pump = Pump(
             receive,
             send,
             head=head(200, headers),
-            open_chunks=lambda: open_chunks(plan.dataset.open(plan.selection), encoder, self._workers),
-            last_words=plan.format.last_words(plan.dialect),
+            open_chunks=lambda: open_chunks(plan.dataset.open(plan.selection), writer, self._workers),
+            last_words=lambda: writer.last_words(plan.format.last_words(plan.dialect)),
             bounds=self._bounds,
         )
         self._running.add(pump)  # before anything is awaited, so that the bound holds

@@ -19,7 +19,7 @@ of the caller. An `OSError` out of `send` (ASGI HTTP 2.4) counts as a disconnect
 too, so a stall is told by the time-out's own state, not by the exception.
 
 How it ends is an `Ending`. Where the head is out and the export is not whole, the last words (the error line of
-CSV) are sent, if no `send` was interrupted half-way, and the caller must raise `BrokenOff`: both servers then
+CSV) are sent, if no chunk was interrupted half-way, and the caller must raise `BrokenOff`: both servers then
 close an HTTP/1.1 connection without the final chunk, which no client takes for the end (RFC 9112 §8).
 After a disconnect the caller returns.
 
@@ -101,7 +101,7 @@ class Pump:
         *,
         head: HTTPResponseStartEvent,
         open_chunks: OpenChunks,
-        last_words: bytes,
+        last_words: Callable[[], bytes],
         bounds: Bounds,
     ) -> None:
         self._receive = receive
@@ -136,7 +136,7 @@ class Pump:
             cancelled = await self._supervise(producer)
             outcome = self._outcome(producer)
             if not cancelled:
-                cancelled = await self._say_last_words(outcome)
+                cancelled = await self._say_last_words(producer, outcome)
         finally:
             watcher.cancel()
             cancelled = await _joined(watcher, seconds=1.0) or cancelled
@@ -148,31 +148,33 @@ class Pump:
     async def _produce(self) -> None:
         async with self._open_chunks() as chunks:
             chunk = await anext(chunks, b"")
-            self._head_sent = True
+            self._head_sent = self._sending = True
             await self._send_bounded(self._head)
             await self._send_chunk(chunk)
             self._first_byte_seconds = asyncio.get_running_loop().time() - self._started
             async for chunk in chunks:
                 await self._send_chunk(chunk)
-        self._finishing = True
+        self._finishing = self._sending = True
         await self._send_bounded(body(b"", more=False))
 
     async def _send_chunk(self, chunk: bytes) -> None:
+        self._sending = True
         for start in range(0, len(chunk), MAX_CHUNK_BYTES):
+            if start:
+                await asyncio.sleep(0)
             piece = chunk if len(chunk) <= MAX_CHUNK_BYTES else chunk[start : start + MAX_CHUNK_BYTES]
             await self._send_bounded(body(piece, more=True))
             self.bytes += len(piece)
-            await asyncio.sleep(0)
+        self._sending = False
+        await asyncio.sleep(0)
 
     async def _send_bounded(self, message: ASGISendEvent) -> None:
-        self._sending = True
         bound = asyncio.timeout(self._bounds.stall_seconds)
         try:
             async with bound:
                 await self._send(message)
         except OSError:
             raise (_Stalled if bound.expired() else _ClientLeft) from None
-        self._sending = False
 
     async def _watch(self) -> None:
         try:
@@ -225,18 +227,20 @@ class Pump:
             case error:
                 return stopped, error
 
-    async def _say_last_words(self, outcome: Outcome) -> bool:
+    async def _say_last_words(self, producer: asyncio.Task[None], outcome: Outcome) -> bool:
         """Send the error line where it can still be a line of its own; True when cancelled meanwhile."""
         broken = outcome.ending in (Ending.FAILED, Ending.CUT_OFF)
-        if not (broken and self._head_sent and self._last_words) or self._sending:
+        if not (broken and self._head_sent and producer.done()) or self._sending:
             return False
         farewell = asyncio.create_task(self._farewell(), name="asgi-export last words")
         return await _joined(farewell, seconds=self._bounds.last_words_seconds + 1.0)
 
     async def _farewell(self) -> None:
         try:
-            async with asyncio.timeout(self._bounds.last_words_seconds):
-                await self._send(body(self._last_words, more=True))
+            words = self._last_words()
+            if words:
+                async with asyncio.timeout(self._bounds.last_words_seconds):
+                    await self._send(body(words, more=True))
         except Exception as error:  # the connection is broken off next in any case
             logger.debug("the last words were not sent: %r", error)
 
