@@ -2,8 +2,9 @@
 
 Delimited text is written by the server itself, `COPY (SELECT …) TO STDOUT`, and passed through untouched. Where
 COPY cannot write the dialect (`quote=all`, `escapeFormulas`, `newline=crlf`, a delimiter beyond one byte, a null
-text with the delimiter, a quote or a line end in it) the server gives its text value by value through a portal,
-and the format writes it; every other format takes values. One export is one statement, so one snapshot.
+text with the delimiter, a quote or a line end in it, a single column with a null text) the server gives its text
+value by value through a portal, and the format writes it; every other format takes values. One export is one
+statement, so one snapshot.
 
 Where text from here differs from text of other sources (the values read back are the same):
 
@@ -195,8 +196,10 @@ def query_for(relation: Relation, selection: Selection) -> Query:
     if dialect is None:
         parsed = frozenset(at for at, forms in enumerate(columns) if forms.parsed)
         return RowsQuery(_select([forms.value for forms in columns], tail), len(columns), parsed)
-    if copy_can_write(dialect):
-        return CopyQuery(_select(_copied(columns, dialect), tail), dialect)
+    if copy_can_write(dialect) and len(columns) > 1:
+        return CopyQuery(_select([forms.copied for forms in columns], tail), dialect)
+    if copy_can_write(dialect) and not dialect.null:
+        return CopyQuery(_select([_never_null(forms) for forms in columns], tail), dialect)
     return RowsQuery(_select([_text(forms, dialect) for forms in columns], tail), len(columns))
 
 
@@ -208,14 +211,12 @@ def _limit(limit: int | None) -> str:
     return "" if limit is None else f" LIMIT {min(limit, BIGINT_MAX)}"
 
 
-def _copied(columns: Sequence[ColumnForms], dialect: Dialect) -> list[str]:
-    """What COPY shall write.
+def _never_null(forms: ColumnForms) -> str:
+    """The only column of a row: COPY would write a null as an empty line, which readers drop.
 
-    A row of one null would be an empty line, which readers drop; an empty string is `""`.
+    An empty text it writes as `""`, but only where that is the null text; so another one is left to rows.
     """
-    if len(columns) == 1 and not dialect.null:
-        return [f"coalesce({columns[0].text}, '')"]
-    return [forms.copied for forms in columns]
+    return f"coalesce({forms.text}, '')"
 
 
 def _text(forms: ColumnForms, dialect: Dialect) -> str:

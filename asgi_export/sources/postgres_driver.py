@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from asgi_export.errors import ExportError, SourceFailed, StartupError, Unavailable
 
@@ -25,7 +25,15 @@ Pool: TypeAlias = Any
 INT4_MAX = 2**31 - 1
 """The largest number that a setting of PostgreSQL holds."""
 
-_PLACE = re.compile(r"postgres(?:ql)?://[\w.,:\[\]%-]*(?:/[\w.%-]*)?")
+UNKNOWN_PLACE = "postgresql"
+
+_HOST = r"(?:[\w.%-]*|\[[\w:.%]+\])(?::\d+)?"
+_PLACE = re.compile(rf"postgres(?:ql)?://{_HOST}(?:,{_HOST})*(?:/[\w.%-]*)?")
+
+_MISREAD = (
+    "cannot be used: expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with what is special in the password"
+    " percent-encoded"
+)
 
 _OUTAGES = (
     "PostgresConnectionError",  # class 08
@@ -81,6 +89,7 @@ def session_settings(*, statement_seconds: float, lock_seconds: float) -> dict[s
         "bytea_output": "hex",
         "extra_float_digits": "1",  # the shortest text that reads back the same
         "standard_conforming_strings": "on",
+        "synchronize_seqscans": "off",  # the same rows in the same order again, as pg_dump has it
     }
 
 
@@ -100,22 +109,24 @@ def place_of(dsn: str) -> str:
     try:
         parts = urlsplit(dsn)
     except ValueError:
-        return "postgresql"
+        return UNKNOWN_PLACE
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     doubtful = "@" in parts.path + parts.query + parts.fragment or not _PLACE.fullmatch(place)
-    return "postgresql" if doubtful else place
+    return UNKNOWN_PLACE if doubtful else place
 
 
 def database_of(dsn: str) -> str:
     """The database's name where the DSN says it, else `postgresql`."""
-    return place_of(dsn).removeprefix("postgresql:").removeprefix("postgres:").strip("/").rpartition("/")[2] or (
-        "postgresql"
-    )
+    return unquote(urlsplit(place_of(dsn)).path.strip("/")) or UNKNOWN_PLACE
 
 
 def startup_failure(place: str, error: Exception) -> StartupError:
-    """One line for the operator: which place and why."""
-    return StartupError(f"{place}: {_reason(error)}")
+    """One line for the operator: which place and why.
+
+    Of a DSN that is doubtful not even the server's words are told: they quote names, and what was taken for a
+    name may be a piece of the password.
+    """
+    return StartupError(f"{place}: {_MISREAD if place == UNKNOWN_PLACE else _reason(error)}")
 
 
 def failure(dataset: str, error: Exception) -> ExportError:
@@ -137,8 +148,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, asyncpg.PostgresError):
         return str(error).partition("\n")[0]
     if isinstance(error, OSError):
-        return f"cannot be reached: {str(error).partition(chr(10))[0]}"
-    return (
-        f"cannot be used ({type(error).__name__}): expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE,"
-        " with what is special in the password percent-encoded"
-    )
+        return "cannot be reached: " + str(error).partition("\n")[0]
+    return _MISREAD
