@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
+from asgi_export.asgi.stream import BrokenOff
 
 SERVER_LOGGERS = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "hypercorn.access", "hypercorn.error")
 """Those write the request's target with its query string, and `apiKey` is in there."""
@@ -24,6 +26,15 @@ class WithoutQueries(logging.Filter):
         return True
 
 
+class WithoutBreaks(logging.Filter):
+    """Drops the traceback that a server logs when we break a connection off: our own log has the reason."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for what was raised only to break off, or by the end of the server itself."""
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, BrokenOff | asyncio.CancelledError)
+
+
 def _cut(value: Any) -> Any:
     if not isinstance(value, str) or "?" not in value:
         return value
@@ -38,6 +49,7 @@ def set_up_logs() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(found, WithoutQueries) for found in logger.filters):
             logger.addFilter(WithoutQueries())
+            logger.addFilter(WithoutBreaks())
     ours = logging.getLogger("asgi_export")
     if ours.level == logging.NOTSET:
         ours.setLevel(logging.INFO)
