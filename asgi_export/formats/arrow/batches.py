@@ -1,0 +1,40 @@
+"""Batches of columns from anybody: pyarrow, polars, DuckDB, ADBC, by the Arrow PyCapsule interface.
+
+https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+
+from asgi_export.dataset import ArrowArray, ArrowStream, Batch
+from asgi_export.errors import SourceFailed
+
+MAX_CELLS = 256 * 1024
+"""Cells that are encoded at once: a table of any size costs the text of so many, some 4 MB, at a time."""
+
+
+def record_batches(batch: Batch, width: int) -> Iterator[pa.RecordBatch]:
+    """The record batches of a batch of columns, one after the other, without a copy.
+
+    A stream is read as it is asked for. Batches of more than `MAX_CELLS` cells come in slices. Raises
+    `SourceFailed` where there are not `width` columns, or where the batch does not speak Arrow.
+    """
+    rows = max(1, MAX_CELLS // max(1, width))
+    for found in _whole(batch):
+        if found.num_columns != width:
+            raise SourceFailed(f"a batch has {found.num_columns} columns; expected {width}")
+        for start in range(0, found.num_rows, rows):
+            yield found.slice(start, rows)
+
+
+def _whole(batch: Batch) -> Iterator[pa.RecordBatch]:
+    if isinstance(batch, ArrowArray):
+        yield pa.record_batch(batch)
+    elif isinstance(batch, ArrowStream):
+        with pa.RecordBatchReader.from_stream(batch) as reader:
+            yield from reader
+    else:
+        raise SourceFailed(f"a batch is {type(batch).__name__}; expected rows, bytes or Arrow columns")
