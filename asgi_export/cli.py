@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ from asgi_export.access.plans import digest_of, new_key
 from asgi_export.app import PREFIX
 from asgi_export.dataset import Dataset
 from asgi_export.errors import StartupError
+from asgi_export.middleware.metrics import MULTIPROCESS
 from asgi_export.settings import SERVERS, TABLE, Settings, environment_of, load_settings
 
 APPLICATION = "asgi_export.service:app"
@@ -93,7 +95,11 @@ def serve(flags: dict[str, Any]) -> int:
     print(banner(settings, listening, datasets), flush=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _ended)
-    return run(listening)
+    if settings.workers == 1:
+        return run(listening)
+    with TemporaryDirectory(prefix="asgi-export-") as shared:
+        os.environ.setdefault(MULTIPROCESS, shared)  # where workers leave their metrics
+        return run(listening)
 
 
 def _ended(*_: object) -> None:

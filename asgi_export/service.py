@@ -21,6 +21,7 @@ from asgi_export.limiter.memory_store import MemoryStore
 from asgi_export.locations import open_locations
 from asgi_export.logs import set_up_logs
 from asgi_export.middleware.api_keys import ApiKeys
+from asgi_export.middleware.metrics import Metrics, metrics_available
 from asgi_export.middleware.observe import Observe
 from asgi_export.middleware.rate_limit import RateLimit
 from asgi_export.settings import Settings, load_settings
@@ -45,7 +46,7 @@ def make_service(settings: Settings) -> ASGIApp:
     app: ASGIApp = RateLimit(make_export_app(settings), store=store, rules=settings.limit)
     if settings.api_keys:
         app = ApiKeys(app, keys=KeyFile(Path(settings.api_keys)))
-    return Observe(app)
+    return Observe(app, metrics=Metrics() if settings.metrics and metrics_available() else None)
 
 
 class NotStarted:

@@ -38,6 +38,7 @@ class Settings:
     stall_seconds: float = 60.0
     max_seconds: float = 3600.0
     drain_seconds: float = 10.0
+    metrics: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,10 @@ def _seconds(text: str) -> float:
     if not 0 < float(text) <= 1e6:
         raise ValueError(text)
     return float(text)
+
+
+def _switch(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
 
 
 def _limiter(text: str) -> str:
@@ -97,6 +102,7 @@ TABLE = (
     Setting("max_header_bytes", "ASGI_EXPORT_MAX_HEADER_BYTES", _POSITIVE, "header fields", _MANY, False),
     Setting("stall_seconds", "ASGI_EXPORT_STALL_SECONDS", _SECONDS, "a client that reads nothing", _seconds),
     Setting("max_seconds", "ASGI_EXPORT_MAX_SECONDS", _SECONDS, "one export", _seconds),
+    Setting("metrics", "ASGI_EXPORT_METRICS", "true or false", "whether /metrics is served", _switch, False),
     Setting("drain_seconds", "ASGI_EXPORT_DRAIN_SECONDS", _SECONDS, "running exports at the end", _seconds),
 )
 
@@ -153,7 +159,7 @@ def _split(text: str) -> tuple[str, ...]:
 def _read(setting: Setting, label: str, text: str) -> Any:
     try:
         return setting.parse(text)
-    except (ValueError, OverflowError):
+    except (ValueError, KeyError, OverflowError):
         raise StartupError(f"{label}={text}: expected {setting.expected}") from None
 
 

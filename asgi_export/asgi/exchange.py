@@ -35,6 +35,7 @@ class Exchange:
     bytes: int = 0
     ending: str = ""
     first_byte_seconds: float | None = None
+    limiter_seconds: float | None = None
     limits: tuple[Mapping[str, object], ...] = ()
     caller: object = None
     checks: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ class Pump:
 
         Raises `CancelledError`, also after that, when the caller was cancelled meanwhile.
         """
-        self._started = asyncio.get_running_loop().time()
+        self._started = time.monotonic()
         producer = asyncio.create_task(self._produce(), name="asgi-export producer")
         watcher = asyncio.create_task(self._watch(), name="asgi-export watcher")
         try:
@@ -151,7 +152,7 @@ class Pump:
             self._head_sent = self._sending = True
             await self._send_bounded(self._head)
             await self._send_chunk(chunk)
-            self._first_byte_seconds = asyncio.get_running_loop().time() - self._started
+            self._first_byte_seconds = time.monotonic() - self._started
             async for chunk in chunks:
                 await self._send_chunk(chunk)
         self._finishing = self._sending = True

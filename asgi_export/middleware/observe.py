@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import cast
 from urllib.parse import quote
 
 from asgi_export.asgi.exchange import Exchange, exchange_of
-from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Scope, Send
+from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Scope, Send, send_whole
+from asgi_export.asgi.problem import common_headers
+from asgi_export.asgi.request import probe_of, read_request
+from asgi_export.errors import ExportError
+from asgi_export.middleware.metrics import Metrics
 
 logger = logging.getLogger("asgi_export.access")
 
@@ -21,31 +26,72 @@ MAX_PATH_CHARACTERS = 500
 
 
 class Observe:
-    """Around any ASGI application: makes the record of each request, and logs it when the answer has ended."""
+    """Around any ASGI application: makes the record of each request, and logs it when the answer has ended.
 
-    def __init__(self, app: ASGIApp) -> None:
+    With `metrics` it counts what it sees, and answers `/metrics` itself.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics | None = None) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = exchange_of(scope)
-        begun = time.monotonic()
-        status = sent = 0
-
-        async def count(message: ASGISendEvent) -> None:
-            nonlocal status, sent
-            await send(message)
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            elif message["type"] == "http.response.body":
-                sent += len(message.get("body", b""))
-
+        app = self._answer_metrics if self._metrics and _asks_for_metrics(scope) else self._app
+        answer = _Answer(send, exchange_of(scope), self._metrics)
         try:
-            await self._app(scope, receive, count)
+            await app(scope, receive, answer.send)
         finally:
-            logger.info("%s", access_line(scope, exchange, status, sent, time.monotonic() - begun))
+            answer.ended()
+            logger.info("%s", access_line(scope, answer.exchange, answer.status, answer.bytes, answer.seconds))
+
+    async def _answer_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = cast("HTTPScope", scope)
+        media_type, text = cast("Metrics", self._metrics).render()
+        headers = [(b"content-type", media_type), *common_headers(exchange_of(found).request_id)]
+        await send_whole(send, 200, headers, text, method=found["method"].upper())
+
+
+def _asks_for_metrics(scope: HTTPScope) -> bool:
+    try:
+        request = read_request(scope)
+    except ExportError:
+        return False
+    return request.method in ("GET", "HEAD") and probe_of(request) == "metrics"
+
+
+class _Answer:
+    """One answer as it passes: its status, its bytes, its time."""
+
+    def __init__(self, send: Send, exchange: Exchange, metrics: Metrics | None) -> None:
+        self.exchange = exchange
+        self.status = 0
+        self.bytes = 0
+        self.seconds = 0.0
+        self._send = send
+        self._metrics = metrics
+        self._begun = time.monotonic()
+        self._export_running = False
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await self._send(message)
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if self._metrics and self.status == 200 and self.exchange.dataset:
+                self._export_running = True
+                self._metrics.export_started()
+        elif message["type"] == "http.response.body":
+            self.bytes += len(message.get("body", b""))
+
+    def ended(self) -> None:
+        self.seconds = time.monotonic() - self._begun
+        if self._metrics is None:
+            return
+        if self._export_running:
+            self._metrics.export_stopped()
+        self._metrics.answered(self.exchange, self.status, self.seconds)
 
 
 def access_line(scope: HTTPScope, exchange: Exchange, status: int, sent: int, seconds: float) -> str:

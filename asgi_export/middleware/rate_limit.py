@@ -8,6 +8,7 @@ the decision that admitted or refused the request.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 
 from asgi_export.access.caller import caller_of
@@ -69,7 +70,9 @@ class RateLimit:
             key = caller.window_key if caller else key_of(request) or ANONYMOUS
             rules = (caller and caller.plan and caller.plan.rules) or self._rules
             exchange.limits = tuple([describe(rule) for rule in rules])
+            begun = time.monotonic()
             decision = await self._store.hit(stored_key(key), rules)
+            exchange.limiter_seconds = time.monotonic() - begun
         except ExportError as error:
             await send_problem(scope, send, error)
             return

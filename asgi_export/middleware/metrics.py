@@ -1,0 +1,96 @@
+"""What `/metrics` tells, in the Prometheus text format, by prometheus-client (the extra `metrics`).
+
+With several workers each process writes its figures into `PROMETHEUS_MULTIPROC_DIR`, which must be set before
+the first import, and any of them answers for all.
+"""
+
+from __future__ import annotations
+
+import os
+
+from asgi_export.asgi.exchange import Exchange
+
+try:
+    from prometheus_client import (
+        CONTENT_TYPE_LATEST,
+        CollectorRegistry,
+        Counter,
+        Gauge,
+        Histogram,
+        generate_latest,
+        multiprocess,
+    )
+except ImportError:  # the service then has no /metrics
+    CollectorRegistry = None  # type: ignore[assignment,misc]
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+EXPORT_LABELS = ("dataset", "format")
+EXPORT_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 3600)
+FIRST_BYTE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
+LIMITER_SECONDS = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1)
+
+
+def metrics_available() -> bool:
+    """Whether prometheus-client is installed."""
+    return CollectorRegistry is not None
+
+
+class Metrics:
+    """The figures of one service. Labels come from the catalogue and from fixed sets, never from a client."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._responses = self._counter("responses", "Answers by status", ("status",))
+        self._exports = self._counter("exports", "Exports that ended, by how", (*EXPORT_LABELS, "ending"))
+        self._rows = self._counter("rows", "Rows encoded", EXPORT_LABELS)
+        self._bytes = self._counter("body_bytes", "Bytes of export bodies sent", EXPORT_LABELS)
+        self._decisions = self._counter("limiter_decisions", "Requests by what the limiter said", ("decision",))
+        self._seconds = self._histogram("export_seconds", "Time of an export", EXPORT_LABELS, EXPORT_SECONDS)
+        self._first_byte = self._histogram(
+            "first_byte_seconds", "Time to the first byte of a body", EXPORT_LABELS, FIRST_BYTE_SECONDS
+        )
+        self._limiter = self._histogram("limiter_seconds", "Time of a limiter decision", (), LIMITER_SECONDS)
+        self._running = Gauge(
+            "asgi_export_running_exports",
+            "Exports that have a head and no end",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+
+    def _counter(self, name: str, meaning: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(f"asgi_export_{name}", meaning, labels, registry=self._registry)
+
+    def _histogram(self, name: str, meaning: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"asgi_export_{name}", meaning, labels, buckets=buckets, registry=self._registry)
+
+    def export_started(self) -> None:
+        """A head of an export is out."""
+        self._running.inc()
+
+    def export_stopped(self) -> None:
+        """The body of that export is over."""
+        self._running.dec()
+
+    def answered(self, exchange: Exchange, status: int, seconds: float) -> None:
+        """A request has ended; `status` is 0 where there was no answer."""
+        self._responses.labels(str(status)).inc()
+        if exchange.limiter_seconds is not None:
+            self._decisions.labels("refused" if status == 429 else "admitted").inc()
+            self._limiter.observe(exchange.limiter_seconds)
+        if not exchange.ending:
+            return
+        labels = (exchange.dataset, exchange.format)
+        self._exports.labels(*labels, exchange.ending).inc()
+        self._rows.labels(*labels).inc(exchange.rows)
+        self._bytes.labels(*labels).inc(exchange.bytes)
+        self._seconds.labels(*labels).observe(seconds)
+        if exchange.first_byte_seconds is not None:
+            self._first_byte.labels(*labels).observe(exchange.first_byte_seconds)
+
+    def render(self) -> tuple[bytes, bytes]:
+        """The media type, and the text: of all processes where there are several."""
+        registry = self._registry
+        if MULTIPROCESS in os.environ:
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return CONTENT_TYPE_LATEST.encode(), generate_latest(registry)
