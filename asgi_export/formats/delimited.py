@@ -21,8 +21,9 @@ from numbers import Number
 from types import NoneType
 from typing import Any, cast
 
-from asgi_export.dataset import Batch, Column, Dialect, Rows
+from asgi_export.dataset import ArrowArray, ArrowStream, Batch, Column, Dialect, Rows
 from asgi_export.errors import SourceFailed
+from asgi_export.formats.arrow_text import ArrowText, arrow_rows
 from asgi_export.formats.value_text import CONVERTERS
 
 BOM = b"\xef\xbb\xbf"
@@ -53,7 +54,8 @@ class DelimitedEncoder:
         self._template = ""
         self._template_rows = 0
         self._plain_allowed = dialect.quote == "minimal" and not dialect.escape_formulas and self._width > 1
-        self._arrow: Any = None
+        self._columns = columns
+        self._columns_text: ArrowText | None = None
 
     def head(self) -> bytes:
         """The byte order mark and the header line, where the dialect asks for them."""
@@ -69,7 +71,7 @@ class DelimitedEncoder:
         if isinstance(batch, Sequence):
             self.rows += len(batch)
             return self._encode_rows(cast("Rows", batch))
-        return self._encode_arrow(batch)
+        return self._encode_columns(batch)
 
     def tail(self) -> bytes:
         """Nothing: RFC 4180 has no trailer, which is why a cut is shown by breaking off the connection."""
@@ -140,8 +142,17 @@ class DelimitedEncoder:
             lineterminator=newline,
         )
 
-    def _encode_arrow(self, batch: Any) -> bytes:
-        raise NotImplementedError(type(batch))
+    def _encode_columns(self, batch: ArrowArray | ArrowStream) -> bytes:
+        if not ArrowText.takes(self._dialect):
+            rows = arrow_rows(batch, self._width)
+            self.rows += len(rows)
+            return self._encode_rows(rows)
+        if self._columns_text is None:
+            self._columns_text = ArrowText(self._columns, self._dialect)
+        before = self._columns_text.rows
+        text = self._columns_text.encode(batch)
+        self.rows += self._columns_text.rows - before
+        return text
 
 
 class _Lines(list[str]):
