@@ -110,7 +110,7 @@ async def open_chunks(
         async with _blocking_chunks(cursor, writer, workers) as chunks:
             yield chunks
         return
-    feed = _feed_in_threads(writer, workers) if in_threads else _feed_on_loop(writer)
+    feed = _feeder(writer, workers, in_threads=in_threads)
     async with cursor as batches, aclosing(_chunks(batches, writer, feed)) as chunks:
         yield chunks
 
@@ -118,19 +118,16 @@ async def open_chunks(
 Feed = Callable[[Batch], Awaitable[bool]]
 
 
-def _feed_on_loop(writer: ChunkWriter) -> Feed:
+def _feeder(writer: ChunkWriter, workers: Workers, *, in_threads: bool) -> Feed:
+    """Rows and text are written on the loop, columns in a thread: a batch of them takes several milliseconds."""
+
     async def feed(batch: Batch) -> bool:
+        if in_threads or not isinstance(batch, Sequence):
+            return await workers.run(lambda: writer.feed(batch), interrupt=_uninterruptible)
         due = writer.feed(batch)
         if not due:
             await asyncio.sleep(0)  # a chunk that is due gives the loop back when it is sent
         return due
-
-    return feed
-
-
-def _feed_in_threads(writer: ChunkWriter, workers: Workers) -> Feed:
-    async def feed(batch: Batch) -> bool:
-        return await workers.run(lambda: writer.feed(batch), interrupt=_uninterruptible)
 
     return feed
 

@@ -25,6 +25,7 @@ from typing import Any, TypeVar, overload
 
 from asgi_export.dataset import Batch, Column, Cursor, Row, Selection
 from asgi_export.errors import SourceFailed
+from asgi_export.sources.arrow_items import column_slices, is_columns
 from asgi_export.sources.batch_size import BatchSize
 
 FLUSH_SECONDS = 0.5
@@ -79,8 +80,9 @@ def dataset(
     The function takes the `Selection` and gives rows of exactly `selection.columns`, in that order; or it takes
     nothing and gives full rows, of which the asked columns are picked. It may be an async generator, a sync
     generator (run in a thread), or any function that returns an iterable at once. Each item is a row (a tuple,
-    or a mapping by column name), or a list of rows. More rows than `selection.limit` are never asked for, and
-    the generator is closed as soon as the client leaves.
+    or a mapping by column name), a list of rows, or a batch of columns: anything that speaks the Arrow PyCapsule
+    interface (pyarrow, polars, DuckDB), of which the asked columns are picked by name. More rows than
+    `selection.limit` are never asked for, and the generator is closed as soon as the client leaves.
 
     `columns` are names, ``(name, type)`` pairs or `Column`s; `name` is the function's own by default.
 
@@ -120,6 +122,13 @@ class _Shape:
     @property
     def done(self) -> bool:
         return self._left == 0
+
+    def columns(self, item: Any) -> Iterator[Batch]:
+        """The batches of an item of columns, at most as many rows as are still to come."""
+        for batch in column_slices(item, self._columns, self._left):
+            if self._left is not None:
+                self._left -= batch.num_rows
+            yield batch
 
     def rows(self, item: Any) -> list[Row]:
         """The rows of one item, at most as many as are still to come."""
@@ -161,6 +170,12 @@ class _Batcher:
         self._rows += self._shape.rows(item)
         return len(self._rows) >= self._shape.size.rows or now >= self._flush_at or self._shape.done
 
+    def columns(self, item: Any) -> Iterator[Batch]:
+        """The rows collected so far, and then the batches of an item of columns."""
+        if self._rows:
+            yield self.flush()
+        yield from self._shape.columns(item)
+
     def flush(self) -> Batch:
         """What has been collected, which may be nothing."""
         rows, self._rows = self._rows, []
@@ -187,7 +202,10 @@ async def _async_batches(iterator: AsyncIterator[Any], shape: _Shape) -> AsyncGe
             item = await anext(iterator)
         except StopAsyncIteration:
             break
-        if batcher.add(item):
+        if is_columns(item):
+            for batch in batcher.columns(item):
+                yield batch
+        elif batcher.add(item):
             yield batcher.flush()
     yield batcher.flush()
 
@@ -219,6 +237,8 @@ class _BlockingRows:
                 item = next(iterator)
             except StopIteration:
                 break
-            if batcher.add(item):
+            if is_columns(item):
+                yield from batcher.columns(item)
+            elif batcher.add(item):
                 yield batcher.flush()
         yield batcher.flush()

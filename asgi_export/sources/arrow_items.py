@@ -1,0 +1,59 @@
+"""Batches of columns that a user's function gives: the asked columns of them, in slices.
+
+pyarrow is imported with the first one; polars, DuckDB, ADBC and pandas speak to it by the Arrow PyCapsule interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from asgi_export.dataset import ArrowArray, ArrowStream
+from asgi_export.errors import SourceFailed
+from asgi_export.extras import import_extra
+
+SLICE_CELLS = 64 * 1024
+"""About a megabyte of text: what is encoded between two sends."""
+
+_ROWS = frozenset({tuple, dict, list})
+"""What most items are: looking for an attribute of a protocol takes ten times as long as looking here."""
+
+
+def is_columns(item: object) -> bool:
+    """Whether an item is a batch of columns, not a row or a list of rows."""
+    return type(item) not in _ROWS and isinstance(item, ArrowArray | ArrowStream)
+
+
+def column_slices(item: Any, columns: Sequence[str], limit: int | None) -> Iterator[Any]:
+    """The record batches of an item, at most `limit` rows of them, each with exactly `columns`, in that order.
+
+    A stream is read as it is asked for. Raises `SourceFailed` where a column is missing, and `StartupError` where
+    pyarrow is.
+    """
+    left = limit
+    step = max(1, SLICE_CELLS // len(columns))
+    for batch in _record_batches(item):
+        picked = _picked(batch, columns)
+        for start in range(0, picked.num_rows, step):
+            found = picked.slice(start, step if left is None else min(step, left))
+            yield found
+            if left is not None:
+                left -= found.num_rows
+                if not left:
+                    return
+
+
+def _record_batches(item: Any) -> Iterator[Any]:
+    pyarrow = import_extra("pyarrow", extra="files")
+    if isinstance(item, ArrowArray):
+        yield pyarrow.record_batch(item)
+    else:
+        with pyarrow.RecordBatchReader.from_stream(item) as reader:
+            yield from reader
+
+
+def _picked(batch: Any, columns: Sequence[str]) -> Any:
+    missing = [name for name in columns if name not in batch.schema.names]
+    if missing:
+        raise SourceFailed(f"a batch lacks the column {missing[0]!r}; it has {batch.schema.names!r}")
+    return batch.select(list(columns))
