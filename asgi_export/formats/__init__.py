@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from asgi_export.dataset import Column, Dialect, Encoder
 from asgi_export.formats.delimited import DelimitedEncoder
+from asgi_export.formats.json_lines import JsonLinesEncoder
 
 ERROR_LINE = b'"__ERROR__","internal_server_error"'
 """The last line of a broken export for clients that cannot see a broken connection."""
@@ -35,5 +36,6 @@ FORMATS: dict[str, Format] = {
     for found in (
         Format("csv", "text/csv; charset=utf-8", DelimitedEncoder, ","),
         Format("tsv", "text/tab-separated-values; charset=utf-8", DelimitedEncoder, "\t"),
+        Format("ndjson", "application/x-ndjson", JsonLinesEncoder),
     )
 }

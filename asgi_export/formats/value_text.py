@@ -16,6 +16,8 @@ from typing import Any
 
 Converter = Callable[[Any], Any]
 
+_NESTED = (Mapping, list, tuple, set, frozenset)
+
 FULL_DIGITS = 10_000
 """A decimal with more digits than this keeps scientific notation: 1E+999999999 is 1 GB in full."""
 
@@ -59,10 +61,15 @@ def json_text(value: object) -> str:
     return json.dumps(_jsonable(value), ensure_ascii=False, separators=(",", ":"))
 
 
+def is_nested(kind: type) -> bool:
+    """Whether JSON has a structure for values of this type."""
+    return issubclass(kind, _NESTED)
+
+
 def _jsonable(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(text_of(key)): _jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, _NESTED):
         return [_jsonable(item) for item in value]
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -77,7 +84,7 @@ _BY_TYPE: tuple[tuple[tuple[type, ...], Converter], ...] = (
     ((datetime, date, time), lambda value: value.isoformat()),
     ((timedelta,), duration_text),
     ((bytes, bytearray, memoryview), hex_text),
-    ((Mapping, list, tuple, set, frozenset), json_text),
+    (_NESTED, json_text),
 )
 
 

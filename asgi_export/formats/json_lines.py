@@ -1,0 +1,93 @@
+"""NDJSON: one JSON object a line, RFC 8259, UTF-8.
+
+Numbers are written in full, also integers past 2^53, which readers that hold numbers as doubles round; decimals are
+text, so that nobody rounds them. NaN and the infinities, which JSON does not have, are null. Nested values keep
+their structure; every other value is the text that CSV has for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import chain
+from json.encoder import encode_basestring
+from math import isfinite
+from types import NoneType
+from typing import Any, cast
+
+from asgi_export.dataset import Batch, Column, Dialect, Rows
+from asgi_export.errors import SourceFailed
+from asgi_export.extras import import_extra
+from asgi_export.formats.value_text import is_nested, json_text, text_of
+
+
+class JsonLinesEncoder:
+    """Encodes rows and columns as JSON objects by column name; chunks end at line ends.
+
+    Raises `SourceFailed` for a batch with another number of fields. Memory: about three times the text of a batch.
+    """
+
+    def __init__(self, columns: Sequence[Column], dialect: Dialect | None = None) -> None:
+        self.rows = 0
+        self._width = len(columns)
+        names = [json.dumps(column.name, ensure_ascii=False).replace("%", "%%") for column in columns]
+        self._line = "{" + ",".join([f"{name}:%s" for name in names]) + "}\n"
+
+    def head(self) -> bytes:
+        """Nothing: every line has the names."""
+        return b""
+
+    def feed(self, batch: Batch) -> bytes:
+        """The lines of a batch."""
+        if isinstance(batch, bytes):
+            raise SourceFailed("a batch of ready text cannot become JSON; expected rows or columns")
+        if not isinstance(batch, Sequence):
+            return b"".join([self._lines(rows) for rows in self._rows_of(batch)])
+        return self._lines(cast("Rows", batch))
+
+    def tail(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def _rows_of(self, batch: Batch) -> list[Rows]:
+        batches = import_extra("asgi_export.formats.arrow.batches", extra="files")
+        values = import_extra("asgi_export.formats.arrow.values", extra="files")
+        found = batches.record_batches(batch, self._width)
+        return [list(zip(*map(values.jsonable, part.columns), strict=True)) for part in found]
+
+    def _lines(self, rows: Rows) -> bytes:
+        flat = tuple(chain.from_iterable(rows))
+        if len(flat) != len(rows) * self._width:
+            raise SourceFailed(f"a batch of {len(rows)} rows has {len(flat)} fields, not {self._width} a row")
+        self.rows += len(rows)
+        text = self._line * len(rows) % tuple([_JSON[type(value)](value) for value in flat])
+        return text.encode("utf-8", "backslashreplace")  # \udXXX is JSON's own escape
+
+
+class _Writers(dict[type, Callable[[Any], str]]):
+    """Type → JSON text, filled as types are met; how many types a process has is bounded by its code."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], str]:
+        found: Callable[[Any], str] = json_text if is_nested(kind) else _as_text
+        self[kind] = found
+        return found
+
+
+def _as_text(value: Any) -> str:
+    text = text_of(value)
+    return encode_basestring(text) if isinstance(text, str) else json_text(text)
+
+
+def _float(value: float) -> str:
+    return repr(value) if isfinite(value) else "null"
+
+
+_JSON = _Writers(
+    {
+        NoneType: lambda _: "null",
+        bool: {True: "true", False: "false"}.__getitem__,
+        int: str,
+        float: _float,
+        str: encode_basestring,
+    }
+)
