@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import cast
 
@@ -110,42 +110,52 @@ async def open_chunks(
         async with _blocking_chunks(cursor, writer, workers) as chunks:
             yield chunks
         return
-    feed = _feeder(writer, workers, in_threads=in_threads)
-    async with cursor as batches, aclosing(_chunks(batches, writer, feed)) as chunks:
+    on_loop = _LoopWriter(writer, workers, in_threads=in_threads)
+    async with cursor as batches, aclosing(_chunks(batches, on_loop)) as chunks:
         yield chunks
 
 
-Feed = Callable[[Batch], Awaitable[bool]]
+class _LoopWriter:
+    """A writer for cursors that await: rows and text are written on the loop, columns in a thread.
 
+    A batch of columns takes several milliseconds, and so does any batch of a format that is written `in_threads`.
+    """
 
-def _feeder(writer: ChunkWriter, workers: Workers, *, in_threads: bool) -> Feed:
-    """Rows and text are written on the loop, columns in a thread: a batch of them takes several milliseconds."""
+    def __init__(self, writer: ChunkWriter, workers: Workers, *, in_threads: bool) -> None:
+        self.writer = writer
+        self._workers = workers
+        self._in_threads = in_threads
 
-    async def feed(batch: Batch) -> bool:
-        if in_threads or not isinstance(batch, Sequence):
-            return await workers.run(lambda: writer.feed(batch), interrupt=_uninterruptible)
-        due = writer.feed(batch)
+    async def feed(self, batch: Batch) -> bool:
+        if self._in_threads or not isinstance(batch, Sequence):
+            return await self._workers.run(lambda: self.writer.feed(batch), interrupt=_uninterruptible)
+        due = self.writer.feed(batch)
         if not due:
             await asyncio.sleep(0)  # a chunk that is due gives the loop back when it is sent
         return due
 
-    return feed
+    async def end(self) -> None:
+        if self._in_threads:
+            await self._workers.run(self.writer.end, interrupt=_uninterruptible)
+        else:
+            self.writer.end()
 
 
 def _uninterruptible() -> None:
     """An encoder ends by itself, within a batch."""
 
 
-async def _chunks(batches: AsyncIterator[Batch], writer: ChunkWriter, feed: Feed) -> AsyncGenerator[bytes, None]:
+async def _chunks(batches: AsyncIterator[Batch], on_loop: _LoopWriter) -> AsyncGenerator[bytes, None]:
+    writer = on_loop.writer
     writer.begin(flush_seconds=0)  # a generator may wait for long after its first row
     async for batch in batches:
         pieces = slices(batch)
         del batch  # a client that reads nothing shall cost the text, not the rows as well
         while pieces:
-            if await feed(pieces.pop(0)):
+            if await on_loop.feed(pieces.pop(0)):
                 yield writer.take()
                 writer.resume()
-    writer.end()
+    await on_loop.end()
     if chunk := writer.take():
         yield chunk
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asgi_export.dataset import Column, Cursor, Dataset, Selection, Source
 from asgi_export.errors import StartupError
+from asgi_export.sources.files import FileSource, is_file_location
 from asgi_export.sources.postgres import PostgresSource
 from asgi_export.sources.simulated import SimulatedDataset
 from asgi_export.sources.sqlite import SqliteSource
@@ -17,7 +18,7 @@ _NAMED = re.compile(r"([^=:/\\]+)=(.+)", re.DOTALL)
 _CREDENTIALS = re.compile(r"//.*@", re.DOTALL)
 SQLITE_SUFFIXES = (".db", ".db3", ".sqlite", ".sqlite3")
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
-EXPECTED = f"a SQLite file ({', '.join(SQLITE_SUFFIXES)}) or postgresql://USER@HOST/DB"
+EXPECTED = f"a SQLite file ({', '.join(SQLITE_SUFFIXES)}), a Parquet, CSV or Arrow file, or postgresql://USER@HOST/DB"
 MAX_SECONDS = 3600.0
 SQLITE_MAGIC = b"SQLite format 3\0"
 
@@ -40,16 +41,20 @@ def open_location(text: str, *, max_seconds: float = MAX_SECONDS) -> Source | Da
     if location == "simulated":
         return SimulatedDataset(name or "simulated")
     source = _database(location, max_seconds)
+    if source is None:
+        return FileSource(location, name=name or None)
     return Prefixed(source, name) if name else source
 
 
-def _database(location: str, max_seconds: float) -> Source:
-    """A source of several datasets."""
+def _database(location: str, max_seconds: float) -> Source | None:
+    """A source of several datasets; None where the location is no database, and so a file of rows."""
     path = Path(location)
     if location.startswith(POSTGRES_SCHEMES):
         return PostgresSource(location, statement_seconds=max_seconds)
     if path.suffix.lower() in SQLITE_SUFFIXES or _is_sqlite(path):
         return SqliteSource(path)
+    if is_file_location(location):
+        return None
     reason = "not a kind that can be served" if path.exists() else "no such file"
     raise StartupError(f"{_CREDENTIALS.sub('//…@', location)}: {reason}; expected {EXPECTED}")
 

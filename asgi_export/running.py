@@ -64,7 +64,9 @@ class RunningExports:
             receive,
             send,
             head=head(200, headers),
-            open_chunks=lambda: open_chunks(plan.dataset.open(plan.selection), writer, self._workers),
+            open_chunks=lambda: open_chunks(
+                plan.dataset.open(plan.selection), writer, self._workers, in_threads=plan.format.in_threads
+            ),
             last_words=lambda: writer.last_words(plan.format.last_words(plan.dialect)),
             bounds=self._bounds,
         )

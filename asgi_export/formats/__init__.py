@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from asgi_export.dataset import Column, Dialect, Encoder
+from asgi_export.errors import StartupError, Unavailable
+from asgi_export.extras import import_extra
 from asgi_export.formats.delimited import DelimitedEncoder
 from asgi_export.formats.json_lines import JsonLinesEncoder
 
@@ -15,12 +17,16 @@ ERROR_LINE = b'"__ERROR__","internal_server_error"'
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: `encoder` makes the encoder of one export; `delimited` says that ready text may pass."""
+    """One format: `encoder` makes the encoder of one export; `delimited` says that ready text may pass.
+
+    `in_threads` is for an encoder that takes long over a batch, whatever the batch is.
+    """
 
     name: str
     media_type: str
     encoder: Callable[[Sequence[Column], Dialect], Encoder]
     delimiter: str = ""
+    in_threads: bool = False
 
     @property
     def delimited(self) -> bool:
@@ -31,11 +37,27 @@ class Format:
         return ERROR_LINE + dialect.newline.encode() if self.delimited else b""
 
 
+def _columnar(name: str) -> Callable[[Sequence[Column], Dialect], Encoder]:
+    """An encoder of the room that needs pyarrow; where it is missing the request is answered 503."""
+
+    def make(columns: Sequence[Column], dialect: Dialect) -> Encoder:
+        try:
+            room = import_extra("asgi_export.formats.columnar", extra="files")
+        except StartupError as error:
+            raise Unavailable(f"this format is not installed here: {error}", retry_after_seconds=3600) from None
+        encoder: Encoder = getattr(room, name)(columns, dialect)
+        return encoder
+
+    return make
+
+
 FORMATS: dict[str, Format] = {
     found.name: found
     for found in (
         Format("csv", "text/csv; charset=utf-8", DelimitedEncoder, ","),
         Format("tsv", "text/tab-separated-values; charset=utf-8", DelimitedEncoder, "\t"),
         Format("ndjson", "application/x-ndjson", JsonLinesEncoder),
+        Format("parquet", "application/vnd.apache.parquet", _columnar("ParquetEncoder"), in_threads=True),
+        Format("arrow", "application/vnd.apache.arrow.stream", _columnar("ArrowEncoder"), in_threads=True),
     )
 }

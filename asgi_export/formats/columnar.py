@@ -1,0 +1,193 @@
+"""Parquet and Arrow: batches of rows or columns as typed columns, streamed a row group or a record batch at a time.
+
+Importing this room needs pyarrow. The schema is fixed before the first byte: that of the first batch of columns, or,
+for rows, what their first `SAMPLE_ROWS` and the declared types say (`arrow_schema`). A later value that does not
+fit ends the export as broken; neither format is then readable as a whole one: Parquet lacks its footer, Arrow its
+end-of-stream marker and its last batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from asgi_export.dataset import Batch, Column, Dialect, Row, Rows
+from asgi_export.errors import SourceFailed
+from asgi_export.formats.arrow.batches import record_batches
+from asgi_export.formats.arrow_schema import schema_of_rows, values_for
+
+SAMPLE_ROWS = 4096
+GROUP_ROWS = 128 * 1024
+GROUP_BYTES = 16 * 1024 * 1024
+"""A row group is held in memory until it is whole: readers want large ones, a service small ones."""
+
+BATCH_ROWS = 8192
+"""Rows of a record batch of an Arrow stream that was made of rows."""
+
+
+class _Sink:
+    """A file to write to, whose bytes are taken away as they come; the position goes on."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._position = 0
+
+    def write(self, data: Any) -> int:
+        part = bytes(data)
+        self._parts.append(part)
+        self._position += len(part)
+        return len(part)
+
+    def tell(self) -> int:
+        return self._position
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+    def take(self) -> bytes:
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
+
+
+class ColumnarEncoder:
+    """What both formats share: rows become columns, batches are collected to groups, and groups are written.
+
+    Memory: one group. Raises `SourceFailed` for a value or a batch that does not fit the schema.
+    """
+
+    group_rows = GROUP_ROWS
+
+    def __init__(self, columns: Sequence[Column], dialect: Dialect | None = None) -> None:
+        self.rows = 0
+        self._columns = columns
+        self._names = [column.name for column in columns]
+        self._schema: pa.Schema | None = None
+        self._sample: list[Row] = []
+        self._group: list[pa.RecordBatch] = []
+        self._group_size = 0
+        self._group_bytes = 0
+        self._sink = _Sink()
+        self._writer: Any = None
+
+    def head(self) -> bytes:
+        """Nothing: the schema comes with the first rows."""
+        return b""
+
+    def feed(self, batch: Batch) -> bytes:
+        """What a batch has made whole; often nothing."""
+        if isinstance(batch, bytes):
+            raise SourceFailed("a batch of ready text has no types; expected rows or columns")
+        if isinstance(batch, Sequence):
+            self._add_rows(cast("Rows", batch))
+        else:
+            for found in record_batches(batch, len(self._names)):
+                self._add_columns(found.rename_columns(self._names))
+        return self._sink.take()
+
+    def tail(self) -> bytes:
+        """The last group, and what ends the file; a file without rows has its columns all the same."""
+        self._settle()
+        self._write_group()
+        self._opened().close()
+        return self._sink.take()
+
+    def _add_rows(self, rows: Rows) -> None:
+        self.rows += len(rows)
+        if self._schema is not None:
+            self._add(self._columns_of(rows))
+            return
+        self._sample += rows
+        if len(self._sample) >= SAMPLE_ROWS:
+            self._settle()
+
+    def _add_columns(self, batch: pa.RecordBatch) -> None:
+        self.rows += batch.num_rows
+        if self._schema is None and not self._sample:
+            self._schema = batch.schema.remove_metadata()
+        self._settle()
+        if batch.schema != self._schema:
+            try:
+                batch = batch.cast(self._schema)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+                raise SourceFailed(f"a batch does not fit the types of the first: {error}") from error
+        self._add(batch)
+
+    def _settle(self) -> None:
+        """Fix the schema, and add the rows that it was read from."""
+        if self._schema is None:
+            self._schema = schema_of_rows(self._columns, self._sample)
+        sample, self._sample = self._sample, []
+        if sample:
+            self._add(self._columns_of(sample))
+
+    def _columns_of(self, rows: Rows) -> pa.RecordBatch:
+        width = len(self._names)
+        flat = tuple(chain.from_iterable(rows))
+        if len(flat) != len(rows) * width:
+            raise SourceFailed(f"a batch of {len(rows)} rows has {len(flat)} fields, not {width} a row")
+        arrays = [values_for(field, flat[place::width]) for place, field in enumerate(cast("Any", self._schema))]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+    def _add(self, batch: pa.RecordBatch) -> None:
+        self._group.append(batch)
+        self._group_size += batch.num_rows
+        self._group_bytes += batch.nbytes
+        if self._group_size >= self.group_rows or self._group_bytes >= GROUP_BYTES:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        group, self._group = self._group, []
+        self._group_size = self._group_bytes = 0
+        if group:
+            self._write(self._opened(), pa.Table.from_batches(group, self._schema))
+
+    def _opened(self) -> Any:
+        if self._writer is None:
+            self._writer = self._open(self._sink)
+        return self._writer
+
+    def _open(self, sink: _Sink) -> Any:
+        raise NotImplementedError
+
+    def _write(self, writer: Any, table: pa.Table) -> None:
+        raise NotImplementedError
+
+
+class ParquetEncoder(ColumnarEncoder):
+    """One Parquet file, a row group at a time. https://parquet.apache.org/docs/file-format/"""
+
+    def _open(self, sink: _Sink) -> Any:
+        return pq.ParquetWriter(pa.PythonFile(sink, mode="w"), self._schema)
+
+    def _write(self, writer: Any, table: pa.Table) -> None:
+        writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+
+class ArrowEncoder(ColumnarEncoder):
+    """An Arrow IPC stream. https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format"""
+
+    group_rows = BATCH_ROWS
+
+    def _open(self, sink: _Sink) -> Any:
+        return pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), self._schema)
+
+    def _write(self, writer: Any, table: pa.Table) -> None:
+        writer.write_table(table.combine_chunks())
