@@ -1,0 +1,193 @@
+"""Small stand-ins: a scripted client in raw ASGI, and datasets that misbehave in one way each."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+from asgi_export import Column, Selection
+from asgi_export.dataset import Batch, Row
+
+COLUMNS = (Column("id", "integer"), Column("text", "text"))
+ROW_TEXT = "x" * 60
+
+
+def http_scope(path: str = "/api/v1/exports/csv", query: str = "", **changes: Any) -> Any:
+    """A minimal HTTP scope."""
+    return {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [],
+        **changes,
+    }
+
+
+class Client:
+    """The server's side of one request: records what is sent, and leaves when the test says so.
+
+    `on_chunk` is awaited inside `send`, with the number of body messages so far: that is where a test makes
+    things happen. It watches that `receive` is called by one party at a time, and never after a disconnect.
+    """
+
+    def __init__(self, on_chunk: Callable[[int], Awaitable[None]] | None = None, requests: int = 1) -> None:
+        self.sent: list[Any] = []
+        self.gone = asyncio.Event()
+        self.receiving = 0
+        self.received_after_disconnect = False
+        self._disconnected = False
+        self._on_chunk = on_chunk
+        self._requests = requests
+
+    def leave(self) -> None:
+        self.gone.set()
+
+    async def receive(self) -> Any:
+        assert self.receiving == 0, "two receive() at once"
+        self.received_after_disconnect |= self._disconnected
+        if self._requests:
+            self._requests -= 1
+            return {"type": "http.request", "body": b"ignored", "more_body": bool(self._requests)}
+        self.receiving += 1
+        try:
+            await self.gone.wait()
+        finally:
+            self.receiving -= 1
+        self._disconnected = True
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+        if self._on_chunk is not None and message["type"] == "http.response.body":
+            await self._on_chunk(len(self.chunks))
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        return dict(self.sent[0]["headers"])
+
+    @property
+    def chunks(self) -> list[bytes]:
+        return [message["body"] for message in self.sent if message["type"] == "http.response.body"]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.chunks)
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.sent) and self.sent[-1].get("more_body") is False
+
+
+class Events(list[str]):
+    """What happened, in order."""
+
+
+class Recorded:
+    """A dataset of `rows` rows in batches of `batch_rows`, which notes when it is opened and closed.
+
+    `fail_at` raises `error` in place of that batch; `hang_at` never gives it; `slow_close` takes that many turns of
+    the loop to close. Without `rows` it is endless.
+    """
+
+    name = "recorded"
+    columns = COLUMNS
+    default_limit = None
+
+    def __init__(
+        self,
+        rows: int | None = None,
+        *,
+        batch_rows: int = 500,
+        fail_at: int | None = None,
+        hang_at: int | None = None,
+        hang_on_open: bool = False,
+        slow_close: int = 0,
+        error: BaseException | None = None,
+    ) -> None:
+        self.events = Events()
+        self.hanging = asyncio.Event()
+        self.given = 0
+        self._rows = rows
+        self._batch_rows = batch_rows
+        self._fail_at = fail_at
+        self._hang_at = hang_at
+        self._hang_on_open = hang_on_open
+        self._slow_close = slow_close
+        self._error = error if error is not None else RuntimeError("the disk is on fire")
+
+    def open(self, selection: Selection) -> Any:
+        return self
+
+    async def __aenter__(self) -> AsyncIterator[Batch]:
+        if self._hang_on_open:
+            await self._hang()
+        self.events.append("opened")
+        return self._batches()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        for _ in range(self._slow_close):
+            await asyncio.sleep(0)
+        self.events.append("closed")
+
+    async def _batches(self) -> AsyncIterator[Batch]:
+        while self._rows is None or self.given * self._batch_rows < self._rows:
+            if self.given == self._fail_at:
+                raise self._error
+            if self.given == self._hang_at:
+                await self._hang()
+            self.given += 1
+            yield self._batch()
+
+    def _batch(self) -> list[Row]:
+        first = (self.given - 1) * self._batch_rows
+        last = first + self._batch_rows if self._rows is None else min(self._rows, first + self._batch_rows)
+        return [(number, ROW_TEXT) for number in range(first, last)]
+
+    async def _hang(self) -> None:
+        self.hanging.set()
+        await asyncio.Event().wait()
+
+
+class Blocking:
+    """A blocking dataset that waits in a thread until it is interrupted; then its call fails or ends."""
+
+    name = "blocking"
+    columns = COLUMNS
+    default_limit = None
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, hang_at: int = 0) -> None:
+        self.events = Events()
+        self.hanging = asyncio.Event()
+        self._loop = loop
+        self._hang_at = hang_at
+        self._interrupted = threading.Event()
+
+    def open(self, selection: Selection) -> Any:
+        return self
+
+    def __enter__(self) -> Iterator[Batch]:
+        self.events.append("opened")
+        return self._batches()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.events.append("closed")
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
+
+    def _batches(self) -> Iterator[Batch]:
+        given = 0
+        while True:
+            if given == self._hang_at:
+                self._loop.call_soon_threadsafe(self.hanging.set)
+                self._interrupted.wait()
+                raise RuntimeError("interrupted")
+            given += 1
+            yield [(number, ROW_TEXT) for number in range(2000)]
