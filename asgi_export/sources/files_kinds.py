@@ -1,17 +1,15 @@
-"""The kinds of files, and how each is read: pulled a batch at a time, in the thread that asks.
-
-A CSV file has no types, so all of its columns are text: 007 stays 007, and what was written is read. A field
-that is empty and unquoted is null; a quoted one is empty text.
-"""
+"""The kinds of files, and how each is read: pulled a batch at a time, in the thread that asks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
-import pyarrow.parquet as pq  # type: ignore[import-untyped, unused-ignore]
-from pyarrow import csv, ipc  # type: ignore[import-untyped, unused-ignore]
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import ipc
+
+from asgi_export.sources.files_csv import Csv
 
 BATCH_CELLS = 64 * 1024
 """About a megabyte of text: below this polars' price of a call shows, above it only memory grows."""
@@ -20,8 +18,6 @@ BATCH_BYTES = 1024 * 1024
 """Where values are large, fewer rows."""
 
 READ_BYTES = 64 * 1024
-CSV_BLOCK_BYTES = 1024 * 1024
-"""A row of a CSV file must fit into a block."""
 
 
 class Kind(Protocol):
@@ -42,33 +38,6 @@ class Parquet:
         rows = _batch_rows(len(names), _bytes_a_row(parquet.metadata, names), limit)
         found: Iterator[pa.RecordBatch] = parquet.iter_batches(rows, columns=list(names), use_threads=False)
         return found
-
-
-class Csv:
-    """RFC 4180 in UTF-8, with a header line. Raises `pa.ArrowInvalid` for a row with another number of fields."""
-
-    def schema(self, file: Any) -> pa.Schema:
-        with self._reader(file, csv.ConvertOptions()) as reader:
-            return pa.schema([(name, pa.string()) for name in reader.schema.names])
-
-    def batches(self, file: Any, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]:
-        options = csv.ConvertOptions(
-            include_columns=list(names),
-            column_types={name: pa.string() for name in names},
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-            null_values=[""],
-        )
-        with self._reader(file, options) as reader:
-            yield from reader
-
-    def _reader(self, file: Any, options: csv.ConvertOptions) -> Any:
-        return csv.open_csv(
-            file,
-            read_options=csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),
-            parse_options=csv.ParseOptions(newlines_in_values=True),
-            convert_options=options,
-        )
 
 
 class ArrowIpc:
