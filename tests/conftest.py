@@ -1,0 +1,15 @@
+"""What the tests of every room share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.flights import flights_database
+
+
+@pytest.fixture(scope="session")
+def flights_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file of 336,776 real rows, made once. Tests do not change it."""
+    return flights_database(tmp_path_factory.mktemp("flights") / "flights.db")
