@@ -38,10 +38,13 @@ from asgi_export.sources.postgres_catalogue import ColumnForms, Relation, read_c
 from asgi_export.sources.postgres_cursor import CopyQuery, PostgresCursor, Query, RowsQuery
 from asgi_export.sources.postgres_driver import (
     Pool,
+    client_check_settings,
+    connect,
     create_pool,
     database_of,
     failure,
     place_of,
+    session_settings,
     startup_failure,
 )
 
@@ -119,19 +122,16 @@ class PostgresSource:
         Raises `StartupError` where asyncpg is missing, the server cannot be reached, refuses the role or
         does not know the database, or where there is nothing to read.
         """
+        settings = session_settings(statement_seconds=self._statement_seconds, lock_seconds=self._wait_seconds)
         try:
-            pool = self._pool = await self._new_pool()
-            async with asyncio.timeout(self._connect_seconds), pool.acquire() as connection:
-                relations = await read_catalogue(connection)
+            relations = await self._connected(settings)
         except ExportError:
             raise
         except Exception as error:
-            await self.close()
             raise startup_failure(self._place, error) from error
         if not relations:
-            await self.close()
             raise StartupError(f"{self._place}: holds no table or view that the role may read")
-        return [PostgresDataset(relation, self._wait_seconds, pool) for relation in relations]
+        return [PostgresDataset(relation, self._wait_seconds, self._pool) for relation in relations]
 
     async def check(self) -> None:
         """Asks the server `SELECT 1`. Raises `Unavailable` where it does not answer within `wait_seconds`.
@@ -160,14 +160,23 @@ class PostgresSource:
         except Exception as error:  # asyncpg has dropped the connections then
             log.warning("%s: was not closed within %g seconds: %r", self._name, CLOSE_SECONDS, error)
 
-    async def _new_pool(self) -> Pool:
-        return await create_pool(
-            self._dsn,
-            max_connections=self._max_connections,
-            connect_seconds=self._connect_seconds,
-            statement_seconds=self._statement_seconds,
-            lock_seconds=self._wait_seconds,
-        )
+    async def _connected(self, settings: dict[str, str]) -> tuple[Relation, ...]:
+        """What the database holds; the pool is there then."""
+        connection = await connect(self._dsn, connect_seconds=self._connect_seconds, settings=settings)
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                relations = await read_catalogue(connection)
+                settings |= await client_check_settings(connection)
+        finally:
+            connection.terminate()
+        if relations:
+            self._pool = await create_pool(
+                self._dsn,
+                max_connections=self._max_connections,
+                connect_seconds=self._connect_seconds,
+                settings=settings,
+            )
+        return relations
 
 
 def copy_can_write(dialect: Dialect) -> bool:

@@ -11,7 +11,9 @@ chunk and the last block (64 KiB and at most 256 KiB), and TCP makes the server 
 
 A cancellation while the server is waited for goes through to asyncpg like any exception, and one is thrown in
 by `stop` when the coroutine lies still: in both cases asyncpg sends the server a cancel request, and throws
-away what still arrives. So there is nothing that could be left running.
+away what still arrives. So there is nothing that could be left running. One case asyncpg misses: a cancellation
+in the very turn in which a block has come. It would lose the block and let the query run on; so it is given the
+block, and the cancellation is raised in the callback, from where it asks the server.
 
 The server sends a message a row and a buffer of 8 KiB at a time; chunks of 64 KiB make it an eighth of the
 messages to HTTP. PostgreSQL, Frontend/Backend Protocol, COPY Operations: messages end at row ends.
@@ -69,6 +71,7 @@ class CopyText:
         self._blocks: list[bytes] = []
         self._size = 0
         self._last_chunk_at = float("-inf")
+        self._cancelled: asyncio.CancelledError | None = None
 
     async def next(self) -> bytes | None:
         """The next chunk, 64 KiB or a little more where the server is fast enough."""
@@ -84,6 +87,9 @@ class CopyText:
             copy.throw(asyncio.CancelledError())
         copy.close()
 
+    async def leave(self) -> None:
+        """Nothing to do: COPY is a transaction of its own."""
+
     @types.coroutine
     def _stepped(self) -> Generator[Any, Any, bytes | None]:
         """Run the coroutine to its next chunk, its futures awaited by whoever awaits this."""
@@ -96,18 +102,24 @@ class CopyText:
                 yielded = step(value)
             except BaseException as error:
                 self._copy = None
-                if isinstance(error, StopIteration):
+                if isinstance(error, StopIteration) and self._cancelled is None:
                     return self._taken() or None
-                raise
+                raise self._cancelled or error from None
             if isinstance(yielded, _Chunk):
                 return yielded.text
+            step, value = copy.send, None
             try:
-                step, value = copy.send, (yield yielded)
+                yield yielded
             except BaseException as error:  # to be raised where the coroutine waits
-                step, value = copy.throw, error
+                if isinstance(error, asyncio.CancelledError) and _has_come(yielded):
+                    self._cancelled = error
+                else:
+                    step, value = copy.throw, error
 
     async def _collect(self, block: bytes) -> None:
         """The callback of asyncpg: comes back at once until a chunk is full or late, then when that is taken."""
+        if self._cancelled is not None:
+            raise self._cancelled
         self._blocks.append(block)
         self._size += len(block)
         if self._size >= CHUNK_BYTES or self._clock() - self._last_chunk_at >= PATIENCE_SECONDS:
@@ -124,3 +136,8 @@ class CopyText:
 @types.coroutine
 def _hand_over(chunk: _Chunk) -> Generator[_Chunk, None, None]:
     yield chunk
+
+
+def _has_come(awaited: Any) -> bool:
+    """True for a future that has its result, though whoever awaits it is cancelled in the same turn."""
+    return asyncio.isfuture(awaited) and awaited.done() and not awaited.cancelled()

@@ -1,7 +1,9 @@
 """One export of a PostgreSQL table: a connection of the pool for as long as it runs, and one statement.
 
-However a cursor is left, the query is cancelled in the server and the connection goes back clean, or is
-dropped where that takes longer than `LEAVE_SECONDS`; a cancellation of the leaving task does not shorten it.
+However a cursor is left, the query is cancelled in the server and the connection goes back clean. Where that
+fails or takes longer than `LEAVE_SECONDS` (asyncpg loses a COPY when it is cancelled in the very turn of the loop
+in which a block arrives), the connection is dropped, which the server sees when it next writes a row or looks
+for its client. A cancellation of the task that leaves does not shorten this.
 """
 
 from __future__ import annotations
@@ -19,29 +21,28 @@ from asgi_export.dataset import Batch, Dialect, Row
 from asgi_export.errors import Unavailable
 from asgi_export.sources.batch_size import BatchSize
 from asgi_export.sources.postgres_copy import CopyText
-from asgi_export.sources.postgres_driver import Connection, Pool, failure
+from asgi_export.sources.postgres_driver import Connection, Pool, failure, is_lost
 
 log = logging.getLogger("asgi_export.sources.postgres")
 
-CANCEL_SECONDS = 1.5
-"""The server has acknowledged the cancel request, and the session is reset."""
-
 LEAVE_SECONDS = 2.0
-"""Longer than `CANCEL_SECONDS`, so that asyncpg ends its own waiting before we end it."""
+"""For the server to acknowledge the cancel request and to reset the session."""
 
 
 class Statement(Protocol):
-    """A statement being run: `next` is a batch or None, `stop` makes a running one end."""
+    """A statement being run: `next` is a batch or None, `stop` makes a running one end.
+
+    `leave` comes after `stop` and makes the connection fit for another; where it raises, that is dropped.
+    """
 
     async def next(self) -> Batch | None: ...
     def stop(self) -> None: ...
+    async def leave(self) -> None: ...
 
 
 class Query(Protocol):
     """What is to be run on a connection."""
 
-    @property
-    def in_transaction(self) -> bool: ...
     def begin(self, connection: Connection) -> Statement: ...
 
 
@@ -51,7 +52,6 @@ class CopyQuery:
 
     sql: str
     dialect: Dialect
-    in_transaction: bool = False
 
     def begin(self, connection: Connection) -> CopyText:
         return CopyText(connection, self.sql, self.dialect)
@@ -64,7 +64,6 @@ class RowsQuery:
     sql: str
     width: int
     parsed: frozenset[int] = frozenset()
-    in_transaction: bool = True
 
     def begin(self, connection: Connection) -> _Rows:
         return _Rows(connection, self)
@@ -110,12 +109,12 @@ class PostgresCursor:
         return self
 
     async def __anext__(self) -> Batch:
-        if self._statement is None:
+        if self._statement is None or self._connection is None:
             raise StopAsyncIteration
         try:
             batch = await self._statement.next()
         except Exception as error:
-            raise failure(self._dataset, error) from error
+            raise failure(self._dataset, error, lost=is_lost(self._connection)) from error
         if batch is None:
             raise StopAsyncIteration
         return batch
@@ -126,15 +125,14 @@ class PostgresCursor:
         connection, self._connection = self._connection, None
         if statement is not None:
             statement.stop()
-        if connection is not None:
-            await _finished(self._given_back(connection))
+            await _finished(self._given_back(connection, statement))
 
-    async def _given_back(self, connection: Connection) -> None:
+    async def _given_back(self, connection: Connection, statement: Statement) -> None:
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
-                if self._query.in_transaction:
-                    await connection.execute("ROLLBACK")
-                await self._pool.release(connection, timeout=CANCEL_SECONDS)
+                await statement.leave()
+                # A little less, so that asyncpg ends its own waiting before it is ended from outside.
+                await self._pool.release(connection, timeout=LEAVE_SECONDS * 0.9)
         except Exception as error:
             log.debug("%s: a connection is dropped: %r", self._dataset, error)
             with contextlib.suppress(Exception):  # it may have been dropped by asyncpg already
@@ -147,12 +145,14 @@ class _Rows:
     def __init__(self, connection: Connection, query: RowsQuery) -> None:
         self._connection = connection
         self._query = query
+        self._transaction: Any = None
         self._portal: Any = None
         self._size = BatchSize(query.width)
 
     async def next(self) -> list[Row] | None:
         if self._portal is None:
-            await self._connection.execute("BEGIN READ ONLY")
+            self._transaction = self._connection.transaction(readonly=True)
+            await self._transaction.start()
             self._portal = await self._connection.cursor(self._query.sql)
         rows = self._rows(await self._portal.fetch(self._size.rows))
         self._size.came(rows)
@@ -162,16 +162,17 @@ class _Rows:
         """Nothing to do: between two batches nothing runs, and a cancelled fetch has cancelled the query."""
         self._portal = None
 
+    async def leave(self) -> None:
+        if self._transaction is not None:
+            await self._transaction.rollback()
+
     def _rows(self, records: Sequence[Any]) -> list[Row]:
         parsed = self._query.parsed
         if not parsed:
             return list(map(tuple, records))
         return [
             tuple(
-                [
-                    json.loads(value) if at in parsed and value is not None else value
-                    for at, value in enumerate(row)
-                ]
+                [json.loads(value) if at in parsed and value is not None else value for at, value in enumerate(row)]
             )
             for row in records
         ]

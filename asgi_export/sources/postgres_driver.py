@@ -7,6 +7,7 @@ database to anyone: a password that was not percent-encoded lands in any part of
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +22,8 @@ Connection: TypeAlias = Any
 """asyncpg has no types of its own."""
 
 Pool: TypeAlias = Any
+
+CLIENT_CHECK = "client_connection_check_interval"
 
 INT4_MAX = 2**31 - 1
 """The largest number that a setting of PostgreSQL holds."""
@@ -47,20 +50,18 @@ _OUTAGES = (
 """What a client may try again. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
-async def create_pool(
-    dsn: str,
-    *,
-    max_connections: int,
-    connect_seconds: float,
-    statement_seconds: float,
-    lock_seconds: float,
-) -> Pool:
-    """A pool that opens connections when they are asked for; the caller closes it.
+async def connect(dsn: str, *, connect_seconds: float, settings: Mapping[str, str]) -> Connection:
+    """A connection of its own; the caller closes it.
 
-    Raises `StartupError` where asyncpg is missing, and what asyncpg raises for a DSN that it cannot read.
+    Raises `StartupError` where asyncpg is missing, and what asyncpg raises, a `ValueError` for a bad DSN.
     """
     if asyncpg is None:
         raise StartupError("PostgreSQL needs asyncpg: pip install 'asgi-export[postgres]'")
+    return await asyncpg.connect(dsn, timeout=connect_seconds, statement_cache_size=0, server_settings=settings)
+
+
+async def create_pool(dsn: str, *, max_connections: int, connect_seconds: float, settings: Mapping[str, str]) -> Pool:
+    """A pool that opens a connection when one is asked for; the caller closes it."""
     return await asyncpg.create_pool(
         dsn,
         min_size=0,
@@ -68,7 +69,7 @@ async def create_pool(
         timeout=connect_seconds,
         # A statement is used once; a cached one would break when its table is altered.
         statement_cache_size=0,
-        server_settings=session_settings(statement_seconds=statement_seconds, lock_seconds=lock_seconds),
+        server_settings=settings,
     )
 
 
@@ -91,6 +92,19 @@ def session_settings(*, statement_seconds: float, lock_seconds: float) -> dict[s
         "standard_conforming_strings": "on",
         "synchronize_seqscans": "off",  # the same rows in the same order again, as pg_dump has it
     }
+
+
+async def client_check_settings(connection: Connection) -> dict[str, str]:
+    """Makes the server look once a second whether its client is still there, where it can.
+
+    Else a query that writes nothing outlives a process of ours that was killed. PostgreSQL 14 has it, on systems
+    that tell of a closed socket; elsewhere this is empty, as an unknown setting would refuse the connection.
+    """
+    try:
+        await connection.execute(f"SET {CLIENT_CHECK} = '1s'")
+    except asyncpg.PostgresError:
+        return {}
+    return {CLIENT_CHECK: "1s"}
 
 
 def _milliseconds(seconds: float) -> str:
@@ -129,12 +143,23 @@ def startup_failure(place: str, error: Exception) -> StartupError:
     return StartupError(f"{place}: {_MISREAD if place == UNKNOWN_PLACE else _reason(error)}")
 
 
-def failure(dataset: str, error: Exception) -> ExportError:
-    """What an export raises for an error of the driver; the cause has the text, for the log."""
+def failure(dataset: str, error: Exception, *, lost: bool = False) -> ExportError:
+    """What an export raises for an error of the driver; the cause has the text, for the log.
+
+    `lost` says that the connection is gone, which asyncpg may report as an error of its own state.
+    """
     kind = type(error).__name__
-    if is_outage(error):
+    if lost or is_outage(error):
         return Unavailable(f"{dataset}: PostgreSQL does not answer ({kind}); try again")
     return SourceFailed(f"{dataset}: PostgreSQL could not deliver it ({kind})")
+
+
+def is_lost(connection: Connection) -> bool:
+    """True where a connection of the pool is closed; a pool takes such a one away from who holds it."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 def is_outage(error: Exception) -> bool:

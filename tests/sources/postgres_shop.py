@@ -75,10 +75,17 @@ GRANT SELECT ON public."Open.staff" TO {READER};
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """The database; `dsn` is the reader's."""
+    """A database; `dsn` is the reader's, `execute` the superuser's."""
 
     server: PostgresServer
-    dsn: str
+    database: str
+
+    @property
+    def dsn(self) -> str:
+        return self.server.dsn(self.database, user=READER)
+
+    def execute(self, sql: str) -> str:
+        return self.server.execute(sql, self.database)
 
     def source(self, **options: Any) -> PostgresSource:
         return PostgresSource(self.dsn, **options)
@@ -95,7 +102,7 @@ class Shop:
     @asynccontextmanager
     async def monitor(self) -> AsyncIterator[Monitor]:
         """A look at the server as its superuser."""
-        connection = await asyncpg.connect(self.server.dsn(DATABASE))
+        connection = await asyncpg.connect(self.server.dsn(self.database))
         try:
             yield Monitor(connection)
         finally:
@@ -128,6 +135,12 @@ class Monitor:
             while event not in await self.waiting_for():  # noqa: ASYNC110 - another process has no event
                 await asyncio.sleep(0.01)
 
+    async def until_quiet(self) -> None:
+        """Asks the server until no session of ours is active, two seconds at most."""
+        async with asyncio.timeout(2):
+            while set(await self.states()) - {"idle"}:  # noqa: ASYNC110 - another process has no event
+                await asyncio.sleep(0.01)
+
     async def terminate(self) -> None:
         """End every session of ours as an administrator does."""
         await self.connection.execute(
@@ -135,11 +148,14 @@ class Monitor:
         )
 
 
-def make_shop(server: PostgresServer) -> Shop:
-    server.execute(f"CREATE ROLE {READER} LOGIN PASSWORD '{PASSWORD}'")
-    server.execute(f'CREATE DATABASE "{DATABASE}"')
-    server.execute(SQL, DATABASE)
-    return Shop(server, server.dsn(DATABASE, user=READER))
+def make_shop(server: PostgresServer, database: str = DATABASE, sql: str = SQL) -> Shop:
+    """A new database with what the statements make in it."""
+    server.execute(
+        f"DO $$ BEGIN CREATE ROLE {READER} LOGIN PASSWORD '{PASSWORD}'; EXCEPTION WHEN duplicate_object THEN END $$"
+    )
+    server.execute(f'CREATE DATABASE "{database}"')
+    server.execute(sql, database)
+    return Shop(server, database)
 
 
 async def batches(

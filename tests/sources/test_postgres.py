@@ -101,7 +101,7 @@ def test_a_name_that_two_tables_come_to_is_the_public_one_s_and_the_other_is_war
 
 def test_leaves_out_columns_and_tables_that_the_role_may_not_read(shop: Shop) -> None:
     async def main() -> None:
-        shop.server.execute('DROP TABLE public."Open.staff"', DATABASE)
+        shop.execute('DROP TABLE public."Open.staff"')
         try:
             async with shop.datasets() as datasets:
                 assert columns(datasets["Open.staff"]) == [("id", "integer"), ("name", "text")]
@@ -109,7 +109,7 @@ def test_leaves_out_columns_and_tables_that_the_role_may_not_read(shop: Shop) ->
                 assert not {"closed.door", "Open.secrets"} & set(datasets)
         finally:
             sql = 'CREATE TABLE public."Open.staff" (mine int); GRANT SELECT ON public."Open.staff" TO reader'
-            shop.server.execute(sql, DATABASE)
+            shop.execute(sql)
 
     asyncio.run(main())
 
@@ -303,9 +303,7 @@ def test_a_refused_start_is_one_line_without_the_password(
         ("postgresql://u:s3cret@nowhere.invalid/db", "postgresql://nowhere.invalid/db", "cannot be reached"),
     ],
 )
-def test_a_location_that_cannot_be_used_is_one_line_without_the_password(
-    dsn: str, place: str, reason: str
-) -> None:
+def test_a_location_that_cannot_be_used_is_one_line_without_the_password(dsn: str, place: str, reason: str) -> None:
     with pytest.raises(StartupError) as refused:
         asyncio.run(PostgresSource(dsn).start())
     assert refused.value.detail.startswith(f"{place}: ")
@@ -316,14 +314,19 @@ def test_a_location_that_cannot_be_used_is_one_line_without_the_password(
 
 def test_a_server_that_accepts_and_says_nothing_is_given_up_after_the_bound() -> None:
     async def main() -> None:
+        hung_up = asyncio.Event()
+
         async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read()
             writer.close()
+            await writer.wait_closed()
+            hung_up.set()
 
         async with await asyncio.start_server(say_nothing, "127.0.0.1") as server:
             port = server.sockets[0].getsockname()[1]
             with pytest.raises(StartupError, match="does not answer in time"):
                 await PostgresSource(f"postgresql://u:p@127.0.0.1:{port}/db", connect_seconds=0.2).start()
+            await hung_up.wait()
 
     asyncio.run(main())
 
@@ -339,9 +342,7 @@ try:
 except StartupError as error:
     print(error)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout == "PostgreSQL needs asyncpg: pip install 'asgi-export[postgres]'\n"
 
 

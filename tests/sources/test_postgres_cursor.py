@@ -13,7 +13,7 @@ from asgi_export.dataset import Dialect, Selection
 from asgi_export.errors import ExportError, SourceFailed, Unavailable
 from asgi_export.sources.postgres import PostgresDataset
 from tests.postgres_server import PASSWORD
-from tests.sources.postgres_shop import DATABASE, MANY, Monitor, Shop, batches, rows, run
+from tests.sources.postgres_shop import MANY, Monitor, Shop, batches, rows, run
 
 Datasets = dict[str, PostgresDataset]
 
@@ -169,8 +169,24 @@ def test_cancelling_at_any_turn_of_the_loop_loses_no_connection(shop: Shop, dial
             for _ in range(turns):
                 await asyncio.sleep(0)
             await cancelled(reader.task)
-            assert "active" not in await monitor.states()
+            await monitor.until_quiet()
         assert await rows(datasets["many"], limit=1, columns=["id"]) == [(1,)]
+
+    run(shop, test, max_connections=1)
+
+
+def test_a_query_whose_connection_had_to_be_dropped_ends_in_the_server(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The query sleeps and writes nothing; the bound is too short for it to acknowledge."""
+    monkeypatch.setattr("asgi_export.sources.postgres_cursor.LEAVE_SECONDS", 0.0)
+
+    async def test(datasets: Datasets, monitor: Monitor) -> None:
+        reader = Reader(datasets["asleep"], COPY)
+        reader.want_all()
+        await monitor.until_waiting_for("PgSleep")
+        await cancelled(reader.task)
+        await monitor.until_quiet()
 
     run(shop, test, max_connections=1)
 
@@ -296,20 +312,18 @@ def test_a_server_that_is_down_is_unavailable_until_it_is_back(shop: Shop) -> No
 
 def test_a_table_that_is_dropped_or_altered_after_the_start_is_a_clear_failure(shop: Shop) -> None:
     async def main() -> None:
-        shop.server.execute(
-            "CREATE TABLE passing (id int, text text); GRANT SELECT ON passing TO reader", DATABASE
-        )
+        shop.execute("CREATE TABLE passing (id int, text text); GRANT SELECT ON passing TO reader")
         try:
             async with shop.datasets() as datasets:
-                shop.server.execute("ALTER TABLE passing DROP COLUMN text", DATABASE)
+                shop.execute("ALTER TABLE passing DROP COLUMN text")
                 with pytest.raises(SourceFailed, match="UndefinedColumnError"):
                     await batches(datasets["passing"], dialect=COPY)
                 assert await rows(datasets["passing"], columns=["id"]) == []
-                shop.server.execute("DROP TABLE passing", DATABASE)
+                shop.execute("DROP TABLE passing")
                 with pytest.raises(SourceFailed, match="UndefinedTableError"):
                     await rows(datasets["passing"], columns=["id"])
         finally:
-            shop.server.execute("DROP TABLE IF EXISTS passing", DATABASE)
+            shop.execute("DROP TABLE IF EXISTS passing")
 
     asyncio.run(main())
 
@@ -334,6 +348,8 @@ def test_closing_the_source_ends_exports_that_still_run(
             for task in (reader.task, stalled.task):
                 with pytest.raises(ExportError):
                     await task
+        async with shop.monitor() as monitor:
+            await monitor.until_quiet()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(main())
