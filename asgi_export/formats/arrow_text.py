@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from asgi_export.dataset import Batch, Column, Dialect, Row
-from asgi_export.extras import open_room
+from asgi_export.extras import import_extra
 
 
 class ArrowText:
@@ -24,10 +24,9 @@ class ArrowText:
     def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
         self.rows = 0
         self._width = len(columns)
-        self._batches: Any = open_room("asgi_export.formats.arrow.batches", extra="files")
-        self._lines: Any = open_room("asgi_export.formats.arrow.lines", extra="files").ArrowLines(
-            dialect, one_column=self._width == 1
-        )
+        self._batches: Any = import_extra("asgi_export.formats.arrow.batches", extra="files")
+        room = import_extra("asgi_export.formats.arrow.lines", extra="files")
+        self._lines: Any = room.ArrowLines(dialect, self._width)
 
     @staticmethod
     def takes(dialect: Dialect) -> bool:
@@ -50,8 +49,8 @@ def arrow_rows(batch: Batch, width: int) -> list[Row]:
 
     Raises as `ArrowText` does. Meant for what rows alone can do: ten times as slow, and all in memory at once.
     """
-    batches = open_room("asgi_export.formats.arrow.batches", extra="files")
-    values = open_room("asgi_export.formats.arrow.values", extra="files")
+    batches = import_extra("asgi_export.formats.arrow.batches", extra="files")
+    values = import_extra("asgi_export.formats.arrow.values", extra="files")
     rows: list[Row] = []
     for found in batches.record_batches(batch, width):
         rows.extend(zip(*map(values.python_values, found.columns), strict=True))

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from asgi_export.dataset import Dataset
 from asgi_export.errors import StartupError
-from asgi_export.extras import open_room
+from asgi_export.extras import import_extra
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -84,7 +84,7 @@ class FileSource:
         """Nothing is held between exports."""
 
     def _open(self) -> Dataset:
-        room = open_room("asgi_export.sources.files_dataset", extra="files")
+        room = import_extra("asgi_export.sources.files_dataset", extra="files")
         dataset: Any = room.open_dataset(self._location, self._dataset_name)
         self._place = dataset.place
         return dataset  # type: ignore[no-any-return]

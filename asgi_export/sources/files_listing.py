@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import unquote
 
-import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
-from pyarrow import fs  # type: ignore[import-untyped, unused-ignore]
+import pyarrow as pa
+from pyarrow import fs
 
 from asgi_export.sources.files import GLOB_CHARACTERS, REMOTE_SCHEMES, SUFFIXES
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
+import pyarrow as pa
 
 from asgi_export.dataset import ArrowArray, ArrowStream, Batch
 from asgi_export.errors import SourceFailed

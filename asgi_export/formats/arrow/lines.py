@@ -12,8 +12,8 @@ from io import BytesIO
 from typing import Any
 
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
-import pyarrow.compute as pc  # type: ignore[import-untyped, unused-ignore]
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from asgi_export.dataset import Dialect
 from asgi_export.formats.arrow.values import plain
@@ -26,18 +26,19 @@ _IN_NUMBERS = re.compile(r"[0-9A-Za-z+.-]")
 class ArrowLines:
     """Writes record batches in one dialect, whose delimiter is one ASCII character. Holds nothing."""
 
-    def __init__(self, dialect: Dialect, *, one_column: bool) -> None:
+    def __init__(self, dialect: Dialect, width: int) -> None:
         self._dialect = dialect
+        self._names = [str(place) for place in range(width)]
         self._minimal = dialect.quote == "minimal"
-        self._keep_empty = one_column or not self._minimal
+        self._keep_empty = width == 1 or not self._minimal
+        self._fill_nulls = bool(dialect.null) or self._keep_empty
         self._all_text = bool(_IN_NUMBERS.fullmatch(dialect.delimiter))
 
     def lines(self, batch: pa.RecordBatch) -> bytes:
         """Whole lines, no header."""
         columns = [self._field(column) for column in batch.columns]
-        frame = pl.DataFrame([pl.Series(str(place), column) for place, column in enumerate(columns)])
         file = BytesIO()
-        frame.write_csv(
+        pl.DataFrame(pa.RecordBatch.from_arrays(columns, self._names)).write_csv(
             file,
             include_header=False,
             separator=self._dialect.delimiter,
@@ -46,22 +47,26 @@ class ArrowLines:
         )
         return file.getvalue()
 
-    def _field(self, array: pa.Array) -> pl.Series:
-        is_number = _is_number(array.type)
-        series = pl.Series(_no_nan(plain(array)))
-        if series.dtype != pl.String:
-            if not (self._all_text or (series.null_count() and (self._dialect.null or self._keep_empty))):
-                return series
-            series = series.cast(pl.String)
-        return self._text(series, guarded=self._dialect.escape_formulas and not is_number)
+    def _field(self, array: pa.Array) -> pa.Array:
+        guarded = self._dialect.escape_formulas and not _is_number(array.type)
+        array = _no_nan(plain(array))
+        if not _is_text(array.type):
+            if not (self._all_text or (self._fill_nulls and array.null_count)):
+                return array
+            array = pl.Series(array).cast(pl.String).to_arrow()
+        return self._text(array, guarded=guarded)
 
-    def _text(self, series: pl.Series, *, guarded: bool) -> pl.Series:
+    def _text(self, array: pa.Array, *, guarded: bool) -> pa.Array:
         if guarded:
-            series = _guarded(series)
-        if series.null_count() and (self._dialect.null or self._keep_empty):
-            series = series.fill_null(self._dialect.null)
-        empty = series == ""
-        return series if self._keep_empty or not empty.any() else series.set(empty, None)
+            array = _guarded(array)
+        if self._fill_nulls and array.null_count:
+            array = array.fill_null(self._dialect.null)
+        return array if self._keep_empty else _null_for_empty(array)
+
+
+def _is_text(kind: Any) -> bool:
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _is_number(kind: Any) -> bool:
@@ -81,9 +86,23 @@ def _no_nan(array: pa.Array) -> pa.Array:
     return pc.if_else(places, pa.scalar("nan", text.type), text)
 
 
-def _guarded(series: pl.Series) -> pl.Series:
+def _null_for_empty(array: pa.Array) -> pa.Array:
+    """Polars writes nulls as nothing, and empty text as `""`."""
+    array = _with_offsets(array)
+    empty = pc.equal(array, "")
+    return pc.if_else(empty, pa.scalar(None, array.type), array) if pc.any(empty).as_py() else array
+
+
+def _guarded(array: pa.Array) -> pa.Array:
     """`'` before text that a spreadsheet would run. OWASP, CSV Injection."""
-    places = series.str.contains(FORMULA_START)
-    if not places.any():
-        return series
-    return pl.select(pl.when(places).then("'" + series).otherwise(series)).to_series()
+    array = _with_offsets(array)
+    places = pc.match_substring_regex(array, FORMULA_START)
+    if not pc.any(places).as_py():
+        return array
+    marks = pc.if_else(places, pa.scalar("'", array.type), pa.scalar("", array.type))
+    return pc.binary_join_element_wise(marks, array, pa.scalar("", array.type))
+
+
+def _with_offsets(array: pa.Array) -> pa.Array:
+    """Text views are no arguments to most of pyarrow's functions."""
+    return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array

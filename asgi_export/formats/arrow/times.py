@@ -11,8 +11,8 @@ import re
 from datetime import timedelta
 
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
-import pyarrow.compute as pc  # type: ignore[import-untyped, unused-ignore]
+import pyarrow as pa
+import pyarrow.compute as pc
 
 UTC_NAMES = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu", "Z", "utc"})
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)")

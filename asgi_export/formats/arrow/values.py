@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped, unused-ignore]
-import pyarrow.compute as pc  # type: ignore[import-untyped, unused-ignore]
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from asgi_export.formats.arrow import times
 from asgi_export.formats.value_text import decimal_text, json_text, text_of
