@@ -93,6 +93,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
     "tab": {"delimiter": "\t"},
     "semicolon": {"delimiter": ";"},
     "pipe": {"delimiter": "|"},
+    "blank": {"delimiter": " "},
     "non-ascii delimiter": {"delimiter": "é"},
     "quote all": {"quote": "all"},
     "quote all, tab": {"quote": "all", "delimiter": "\t"},
