@@ -7,7 +7,7 @@ until the callback is done. Whoever wants to pull instead needs a task for it an
 coroutine is not awaited but *stepped*. Futures that it yields are passed on to the event loop, as `await` does;
 what the callback yields is a chunk, and there the stepping ends until the next chunk is wanted. Between two
 steps the coroutine lies still inside the callback. Reading is paused then, so a client that stalls costs one
-chunk and the last block (64 KiB and at most 256 KiB), and TCP makes the server wait.
+chunk (64 KiB and a block of at most 256 KiB) and what asyncpg has read last, and TCP makes the server wait.
 
 A cancellation while the server is waited for goes through to asyncpg like any exception, and one is thrown in
 by `stop` when the coroutine lies still: in both cases asyncpg sends the server a cancel request, and throws
@@ -68,7 +68,7 @@ class CopyText:
             encoding="UTF8",
         )
         self._clock = clock
-        self._blocks: list[bytes] = []
+        self._blocks: list[bytearray] = []
         self._size = 0
         self._last_chunk_at = float("-inf")
         self._cancelled: asyncio.CancelledError | None = None
@@ -116,25 +116,28 @@ class CopyText:
                 else:
                     step, value = copy.throw, error
 
-    async def _collect(self, block: bytes) -> None:
+    async def _collect(self, block: bytearray) -> None:
         """The callback of asyncpg: comes back at once until a chunk is full or late, then when that is taken."""
         if self._cancelled is not None:
             raise self._cancelled
         self._blocks.append(block)
         self._size += len(block)
         if self._size >= CHUNK_BYTES or self._clock() - self._last_chunk_at >= PATIENCE_SECONDS:
-            await _hand_over(_Chunk(self._taken()))
+            await _until_taken(_Chunk(self._taken()))
             self._last_chunk_at = self._clock()
 
     def _taken(self) -> bytes:
+        """What has come, as one; asyncpg holds on to its last block, so that is emptied."""
         text = b"".join(self._blocks)
+        for block in self._blocks:
+            block.clear()
         self._blocks.clear()
         self._size = 0
         return text
 
 
 @types.coroutine
-def _hand_over(chunk: _Chunk) -> Generator[_Chunk, None, None]:
+def _until_taken(chunk: _Chunk) -> Generator[_Chunk, None, None]:
     yield chunk
 
 
