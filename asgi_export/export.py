@@ -24,9 +24,6 @@ FLUSH_SECONDS = 0.1
 FLUSH_COMPRESSED_SECONDS = 1.0
 """A flush costs a compressor some of its ratio, so it comes more rarely."""
 
-FIRST_FLUSH_SECONDS = 0.005
-"""The first chunk, and with it the head, waits for no more than this once there is a row."""
-
 SLICE_CELLS = 4096
 """Cells encoded without giving the loop back: about a millisecond."""
 
@@ -46,9 +43,8 @@ class ChunkWriter:
         self._size = 0
         self._flush_at = 0.0
 
-    def begin(self, *, flush_seconds: float) -> None:
-        """Write the encoder's head; `flush_seconds` are those of the first chunk."""
-        self._flush_at = time.monotonic() + flush_seconds
+    def begin(self) -> None:
+        """Write the encoder's head. The first batch is sent at once: the second may be long in coming."""
         self._write(self._encoder.head())
 
     def resume(self) -> None:
@@ -147,7 +143,7 @@ def _uninterruptible() -> None:
 
 async def _chunks(batches: AsyncIterator[Batch], on_loop: _LoopWriter) -> AsyncGenerator[bytes, None]:
     writer = on_loop.writer
-    writer.begin(flush_seconds=0)  # a generator may wait for long after its first row
+    writer.begin()
     async for batch in batches:
         pieces = slices(batch)
         del batch  # a client that reads nothing shall cost the text, not the rows as well
@@ -195,7 +191,7 @@ class _BlockingExport:
     def enter(self) -> None:
         self._batches = self.cursor.__enter__()
         self.entered = True
-        self._writer.begin(flush_seconds=FIRST_FLUSH_SECONDS)
+        self._writer.begin()
 
     def leave(self) -> None:
         self.cursor.__exit__(None, None, None)

@@ -165,6 +165,21 @@ def test_a_client_that_leaves_before_the_first_batch_gets_nothing() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("kind", [Recorded, Blocking])
+def test_the_first_batch_is_sent_though_the_second_hangs(kind: Any) -> None:
+    async def scenario() -> None:
+        source = Recorded(hang_at=1) if kind is Recorded else Blocking(asyncio.get_running_loop(), hang_at=1)
+        client = Client()
+        task = asyncio.create_task(export(ExportApp([source]), client))
+        await source.hanging.wait()
+        assert client.status == 200
+        assert client.body
+        client.leave()
+        await task
+
+    run(scenario())
+
+
 def test_a_client_that_leaves_while_the_source_is_being_opened_ends_that() -> None:
     async def scenario() -> None:
         source, client = Recorded(hang_on_open=True), Client()
