@@ -65,8 +65,7 @@ class ArrowLines:
 
 
 def _is_text(kind: Any) -> bool:
-    types = pa.types
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_number(kind: Any) -> bool:
@@ -88,21 +87,14 @@ def _no_nan(array: pa.Array) -> pa.Array:
 
 def _null_for_empty(array: pa.Array) -> pa.Array:
     """Polars writes nulls as nothing, and empty text as `""`."""
-    array = _with_offsets(array)
     empty = pc.equal(array, "")
     return pc.if_else(empty, pa.scalar(None, array.type), array) if pc.any(empty).as_py() else array
 
 
 def _guarded(array: pa.Array) -> pa.Array:
     """`'` before text that a spreadsheet would run. OWASP, CSV Injection."""
-    array = _with_offsets(array)
     places = pc.match_substring_regex(array, FORMULA_START)
     if not pc.any(places).as_py():
         return array
     marks = pc.if_else(places, pa.scalar("'", array.type), pa.scalar("", array.type))
     return pc.binary_join_element_wise(marks, array, pa.scalar("", array.type))
-
-
-def _with_offsets(array: pa.Array) -> pa.Array:
-    """Text views are no arguments to most of pyarrow's functions."""
-    return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array

@@ -87,6 +87,14 @@ def _texts(values: Iterable[Any], text: Callable[[Any], str]) -> pa.Array:
     return pa.array([None if value is None else text(value) for value in values], pa.string())
 
 
+def _decoded(array: pa.Array) -> pa.Array:
+    """The values of a dictionary, one a row; pyarrow cannot take from text views, which polars' categories are."""
+    values = array.dictionary
+    if pa.types.is_string_view(values.type):
+        array = pa.DictionaryArray.from_arrays(array.indices, values.cast(pa.large_string()))
+    return array.dictionary_decode()
+
+
 def _extension(array: pa.Array) -> pa.Array:
     name = array.type.extension_name
     if name == "arrow.uuid":
@@ -155,7 +163,8 @@ _lists = _any_of("list", "large_list", "fixed_size_list", "list_view", "large_li
 
 _CONVERSIONS: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
     (_is_extension, _extension),
-    (_any_of("string", "large_string", "string_view", "integer", "float32", "float64", "boolean"), _same),
+    (_any_of("string_view"), lambda array: array.cast(pa.large_string())),
+    (_any_of("string", "large_string", "integer", "float32", "float64", "boolean"), _same),
     (_any_of("null"), _no_text),
     (_any_of("float16"), lambda array: array.cast(pa.float32())),
     (_any_of("date"), times.date_text),
@@ -166,7 +175,7 @@ _CONVERSIONS: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
     (_is_small_decimal, _in_full),
     (_any_of("decimal"), lambda array: _texts(array.to_pylist(), decimal_text)),
     (_any_of("binary", "large_binary", "fixed_size_binary", "binary_view"), _hex),
-    (_any_of("dictionary"), lambda array: plain(array.dictionary_decode())),
+    (_any_of("dictionary"), lambda array: plain(_decoded(array))),
     (_any_of("run_end_encoded"), lambda array: plain(pc.run_end_decode(array))),
     (_any_of("union"), lambda array: _texts(array.to_pylist(), json_text)),
     (_any_of("struct", "map"), _as_json),
@@ -175,7 +184,7 @@ _CONVERSIONS: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
 
 _JSON: tuple[tuple[Callable[[pa.DataType], bool], JsonValues], ...] = (
     (_is_extension, lambda array: _extension(array).to_pylist()),
-    (_any_of("dictionary"), lambda array: jsonable(array.dictionary_decode())),
+    (_any_of("dictionary"), lambda array: jsonable(_decoded(array))),
     (_any_of("run_end_encoded"), lambda array: jsonable(pc.run_end_decode(array))),
     (_any_of("floating"), _json_floats),
     (_any_of("map"), _json_maps),
