@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from asgi_export.dataset import Batch, Column, Dialect, Row, Rows
 from asgi_export.errors import SourceFailed
 from asgi_export.formats.arrow.batches import record_batches
+from asgi_export.formats.arrow.values import portable
 from asgi_export.formats.arrow_schema import schema_of_rows, values_for
 
 SAMPLE_ROWS = 4096
@@ -99,7 +100,7 @@ class ColumnarEncoder:
             self._add_rows(cast("Rows", batch))
         else:
             for found in record_batches(batch, len(self._names)):
-                self._add_columns(found.rename_columns(self._names))
+                self._add_columns(portable(found).rename_columns(self._names))
         return self._sink.take()
 
     def tail(self) -> bytes:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from asgi_export.dataset import Dataset
 from asgi_export.errors import StartupError
@@ -33,6 +33,7 @@ SUFFIXES = {
 
 REMOTE_SCHEMES = ("s3://", "gs://", "gcs://", "abfs://", "abfss://")
 GLOB_CHARACTERS = frozenset("*?[")
+_CREDENTIALS = re.compile(r"//[^@]*:.*@", re.DOTALL)
 
 
 def is_file_location(location: str) -> bool:
@@ -73,7 +74,8 @@ class FileSource:
         try:
             return [await asyncio.to_thread(self._open)]
         except StartupError as error:
-            raise StartupError(f"{self._shown}: {error.detail}") from error
+            detail = error.detail.replace(self._location, self._shown)
+            raise StartupError(f"{self._shown}: {detail}") from error
 
     async def check(self) -> None:
         """Raises `OSError` where the location cannot be listed, or holds no file any more."""
@@ -106,6 +108,4 @@ def _without_query(location: str) -> str:
     """The location for a human: of a remote one, the query and any credentials are left out."""
     if not location.startswith(REMOTE_SCHEMES):
         return location
-    parts = urlsplit(location)
-    host = parts.netloc if "abfs" in parts.scheme else parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+    return _CREDENTIALS.sub("//", location.partition("?")[0])

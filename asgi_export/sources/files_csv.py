@@ -22,8 +22,6 @@ BLOCK_BYTES = 512 * 1024
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """A quote that is never closed makes the rest of a file one record."""
 
-BOM = b"\xef\xbb\xbf"
-
 _RECORD = rb"""
     (?: [^"\n]++                                # text and delimiters
       | (?<![^,\r\n]) " (?: [^"]++ | "" )*+ "    # a quote at the start of a field opens a quoted one
@@ -55,7 +53,7 @@ class Csv:
 
 def _blocks(file: Any) -> Iterator[bytes]:
     """The file in pieces that end where a record ends, each as small as that allows."""
-    rest = file.read(BLOCK_BYTES).removeprefix(BOM)
+    rest = file.read(BLOCK_BYTES)
     while data := file.read(BLOCK_BYTES):
         end = _end_of_records(rest)
         if end:
@@ -75,8 +73,8 @@ def _end_of_records(block: bytes) -> int:
 
 
 def _header(blocks: Iterator[bytes]) -> tuple[list[str], bytes]:
-    """The names in the first record, and what comes after it in the first block."""
-    block = next(blocks).lstrip(b"\r\n")
+    """The names in the first record that is no empty line, and what comes after it in its block."""
+    block = next((found for block in blocks if (found := block.lstrip(b"\r\n"))), b"")
     match = _FIRST_RECORD.match(block)
     header = csv.read_csv(pa.BufferReader(match.group() if match else block), _options(block))
     if header.num_rows:

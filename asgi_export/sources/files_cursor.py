@@ -94,7 +94,7 @@ class FileCursor:
     def _limited(self, batch: pa.RecordBatch, file: OpenFile) -> pa.RecordBatch:
         """At most the rows that are left; elsewhere than here, a look at the file is a request, made at the end."""
         if self._left is not None:
-            batch = batch.slice(0, self._left)
+            batch = batch.slice(0, min(self._left, batch.num_rows))
             self._left -= batch.num_rows
         if self._place.is_local or self._left == 0:
             file.check()

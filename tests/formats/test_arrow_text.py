@@ -174,11 +174,12 @@ def test_timestamps_are_what_isoformat_writes(values: list[datetime | None]) -> 
     assert texts(pa.array(values, pa.timestamp("us"))) == expected
 
 
-@given(st.lists(st.datetimes(timezones=st.timezones(), min_value=datetime(1700, 1, 2)), max_size=5))  # noqa: DTZ001
+@given(st.lists(st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)), max_size=5))  # noqa: DTZ001
 def test_a_zoned_timestamp_is_the_same_moment(values: list[datetime]) -> None:
-    for zone in ("Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "+05:45"):
-        array = pa.array([value.astimezone(UTC) for value in values], pa.timestamp("us", zone))
-        assert [datetime.fromisoformat(text) for text in texts(array)] == values
+    moments = [value.replace(tzinfo=UTC) for value in values]
+    for zone in ("Europe/Berlin", "America/St_Johns", "Asia/Kathmandu", "+05:45", "-1100"):
+        array = pa.array(moments, pa.timestamp("us", zone))
+        assert [datetime.fromisoformat(text) for text in texts(array)] == moments
 
 
 @given(st.lists(st.timedeltas(), max_size=5))

@@ -156,3 +156,23 @@ def test_ready_text_and_ragged_rows_are_refused() -> None:
     encoder = ParquetEncoder(columns("", ""))
     with pytest.raises((SourceFailed, ValueError)):
         whole(encoder, [(1,)])
+
+
+RARE: list[tuple[pa.Array, list[Any]]] = [
+    (pa.array(["x", None, "x"]).dictionary_encode(), ["x", None, "x"]),
+    (pl.Series(["x", None], dtype=pl.Categorical).to_arrow(), ["x", None]),
+    (pa.array(["x"], pa.string_view()), ["x"]),
+    (pa.array([b"x"], pa.binary_view()), [b"x"]),
+    (pa.array([[1], None], pa.list_view(pa.int8())), [[1], None]),
+    (pa.RunEndEncodedArray.from_arrays([2], pa.array(["x"])), ["x", "x"]),
+    (pa.array([(1, 2, 3)], pa.month_day_nano_interval()), ["P1M2DT0.000000003S"]),
+    (pa.array([{}], pa.struct([])), ["{}"]),
+    (pa.UnionArray.from_sparse(pa.array([1], pa.int8()), [pa.array([1]), pa.array(["a"])]), ['"a"']),
+]
+
+
+@pytest.mark.parametrize(("array", "values"), RARE, ids=lambda value: str(getattr(value, "type", "")))
+def test_types_that_few_readers_have_are_written_as_those_that_all_have(array: pa.Array, values: list[Any]) -> None:
+    batch = pa.record_batch([array], ["a"])
+    assert pl.read_parquet(BytesIO(whole(ParquetEncoder([Column("a")]), batch)))["a"].to_list() == values
+    assert pl.read_ipc_stream(BytesIO(whole(ArrowEncoder([Column("a")]), batch)))["a"].to_list() == values

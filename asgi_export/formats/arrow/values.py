@@ -39,6 +39,12 @@ def jsonable(array: pa.Array) -> list[Any]:
     return _json_values(array.type)(array)
 
 
+def portable(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with types that every reader of Parquet and Arrow has: text for those that few have."""
+    columns = [_portable(column.type)(column) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
 def is_nested(kind: pa.DataType) -> bool:
     """Whether JSON has a structure for values of this type."""
     return _json_values(kind) not in (python_values, _json_floats)
@@ -47,6 +53,11 @@ def is_nested(kind: pa.DataType) -> bool:
 @lru_cache(MAX_TYPES)
 def _conversion(kind: pa.DataType) -> Convert:
     return next((convert for belongs, convert in _CONVERSIONS if belongs(kind)), _as_python_says)
+
+
+@lru_cache(MAX_TYPES)
+def _portable(kind: pa.DataType) -> Convert:
+    return next((convert for belongs, convert in _PORTABLE if belongs(kind)), _same)
 
 
 @lru_cache(MAX_TYPES)
@@ -145,6 +156,13 @@ def _cut(items: Iterator[Any], lengths: list[int | None], valid: list[bool]) -> 
     return [list(islice(items, length)) if here else None for length, here in zip(lengths, valid, strict=True)]
 
 
+def _as_list(array: pa.Array) -> pa.Array:
+    """A list for a list view; pyarrow's cast gives offsets that go back where there is a null."""
+    ends = pc.cumulative_sum(pc.list_value_length(array).fill_null(0).cast(pa.int64()))
+    offsets = pa.concat_arrays([pa.array([0], pa.int64()), ends])
+    return pa.LargeListArray.from_arrays(offsets, array.flatten(), mask=array.is_null())
+
+
 def _any_of(*names: str) -> Callable[[pa.DataType], bool]:
     tests = [getattr(pa.types, f"is_{name}") for name in names]
     return lambda kind: any(test(kind) for test in tests)
@@ -191,3 +209,14 @@ _JSON: tuple[tuple[Callable[[pa.DataType], bool], JsonValues], ...] = (
     (_any_of("struct"), _json_structures),
     (_lists, _json_lists),
 )
+
+_PORTABLE: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
+    (_any_of("interval", "union"), plain),
+    (lambda kind: bool(pa.types.is_struct(kind) and not kind.num_fields), plain),
+    (_any_of("string_view"), lambda array: array.cast(pa.large_string())),
+    (_any_of("binary_view"), lambda array: array.cast(pa.large_binary())),
+    (_any_of("list_view", "large_list_view"), _as_list),
+    (_any_of("run_end_encoded"), pc.run_end_decode),
+    (_any_of("dictionary"), _decoded),
+)
+"""Dictionaries are written out, because batches of one export may come with different ones."""
