@@ -13,7 +13,7 @@ from functools import partial
 from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from asgi_export import __version__
@@ -27,6 +27,9 @@ from asgi_export.settings import SERVERS, TABLE, Settings, environment_of, load_
 
 APPLICATION = "asgi_export.service:app"
 BACKLOG = 2048
+CLOSE_SECONDS = 5.0
+"""What closing may take after the exports have been broken off."""
+
 MAX_LISTED = 20
 
 
@@ -203,12 +206,35 @@ def hypercorn_server(settings: Settings) -> Run:
         config = Config()
         config.application_path = APPLICATION
         config.bind = [f"fd://{listening.detach()}"]
-        config.workers = settings.workers if settings.workers > 1 else 0  # 0 is this process
+        config.workers = settings.workers
         config.graceful_timeout = settings.drain_seconds
         config.loglevel = "WARNING"
-        return run_hypercorn(config)
+        if settings.workers > 1:
+            return run_hypercorn(config)
+        asyncio.run(_serve_by_hypercorn(config, settings.drain_seconds + CLOSE_SECONDS))
+        return 0
 
     return run
+
+
+async def _serve_by_hypercorn(config: Any, end_seconds: float) -> None:
+    """Serve until a signal, and then so long at most: Hypercorn waits for ever for a client that reads nothing."""
+    from hypercorn.asyncio import serve as serve_by_hypercorn
+
+    from asgi_export.service import app
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    serving = asyncio.ensure_future(serve_by_hypercorn(cast("Any", app), config, shutdown_trigger=stop.wait))
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({serving}, timeout=end_seconds)
+    stopped.cancel()
+    if serving.done():
+        await serving
+    else:
+        serving.cancel()
 
 
 _SERVERS: dict[str, Callable[[Settings], Run]] = {"uvicorn": uvicorn_server, "hypercorn": hypercorn_server}

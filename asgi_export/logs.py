@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from asgi_export.asgi.stream import BrokenOff
 
-SERVER_LOGGERS = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "hypercorn.access", "hypercorn.error")
-"""Those write the request's target with its query string, and `apiKey` is in there."""
+SERVER_LOGGERS = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "hypercorn.access", "hypercorn.error", "asyncio")
+"""Those write the request's target with its query string, and `apiKey` is in there; or tracebacks of no fault."""
 
 LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -23,8 +24,13 @@ class WithoutQueries(logging.Filter):
         if isinstance(args, tuple):
             record.args = tuple([_cut(value) for value in args])
         elif isinstance(args, dict):
-            record.args = {name: _cut(value) for name, value in args.items()}
+            record.args = _cut_values(args)
         return True
+
+
+def _cut_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Hypercorn's atoms by name, or a scope, which uvicorn logs at its trace level."""
+    return {name: "…" if name in ("q", "query_string") else _cut(value) for name, value in values.items()}
 
 
 class WithoutBreaks(logging.Filter):
@@ -37,6 +43,8 @@ class WithoutBreaks(logging.Filter):
 
 
 def _cut(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _cut_values(value)
     if not isinstance(value, str) or "?" not in value:
         return value
     bare, _, rest = value.partition("?")
