@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -234,6 +235,7 @@ async def _serve_by_hypercorn(config: Any, end_seconds: float) -> None:
     if serving.done():
         await serving
     else:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks cut down here complain, each with a traceback
         serving.cancel()
 
 
