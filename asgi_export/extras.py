@@ -15,6 +15,3 @@ def import_extra(module: str, *, extra: str) -> Any:
     except ImportError as error:
         missing = (error.name or str(error)).partition(".")[0]
         raise StartupError(f"{missing} is missing: pip install 'asgi-export[{extra}]'") from error
-
-
-open_room = import_extra

@@ -8,7 +8,7 @@ their structure; every other value is the text that CSV has for it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from json.encoder import encode_basestring
 from math import isfinite
@@ -30,6 +30,7 @@ class JsonLinesEncoder:
     def __init__(self, columns: Sequence[Column], dialect: Dialect | None = None) -> None:
         self.rows = 0
         self._width = len(columns)
+        self._names = [column.name for column in columns]
         names = [json.dumps(column.name, ensure_ascii=False).replace("%", "%%") for column in columns]
         self._line = "{" + ",".join([f"{name}:%s" for name in names]) + "}\n"
 
@@ -42,18 +43,24 @@ class JsonLinesEncoder:
         if isinstance(batch, bytes):
             raise SourceFailed("a batch of ready text cannot become JSON; expected rows or columns")
         if not isinstance(batch, Sequence):
-            return b"".join([self._lines(rows) for rows in self._rows_of(batch)])
+            return b"".join(self._lines_of_columns(batch))
         return self._lines(cast("Rows", batch))
 
     def tail(self) -> bytes:
         """Nothing."""
         return b""
 
-    def _rows_of(self, batch: Batch) -> list[Rows]:
+    def _lines_of_columns(self, batch: Batch) -> Iterator[bytes]:
+        lines = import_extra("asgi_export.formats.arrow.lines", extra="files")
         batches = import_extra("asgi_export.formats.arrow.batches", extra="files")
         values = import_extra("asgi_export.formats.arrow.values", extra="files")
-        found = batches.record_batches(batch, self._width)
-        return [list(zip(*map(values.jsonable, part.columns), strict=True)) for part in found]
+        for part in batches.record_batches(batch, self._width):
+            text = lines.json_lines(part, self._names)
+            if text is None:
+                text = self._lines(list(zip(*map(values.jsonable, part.columns), strict=True)))
+            else:
+                self.rows += part.num_rows
+            yield text
 
     def _lines(self, rows: Rows) -> bytes:
         flat = tuple(chain.from_iterable(rows))

@@ -103,3 +103,29 @@ def test_json_gets_any_rows_back(rows: list[Any]) -> None:
     lines = encode(rows).decode().split("\n")
     assert lines.pop() == ""
     assert [tuple(json.loads(line).values()) for line in lines] == rows
+
+
+FLAT = {
+    "a": pa.array([0, -1, None, 2**53 + 1]),
+    "b": pa.array([0.1, math.nan, None, 1e16]),
+    "c": pa.array([0.1, math.inf, None, -0.0], pa.float32()),
+    'q"\\\n': pa.array(['q"\\\n\x00\u2028é', "", None, "/"]),
+    "e": pa.array([Decimal("1.50"), None, Decimal(0), Decimal(-1)]),
+    "f": pa.array([b"\xff", None, b"", b"x"]),
+    "g": pa.array([datetime(2024, 1, 1, tzinfo=UTC), None, None, None], pa.timestamp("us", "UTC")),
+    "h": pa.array([True, None, False, None]),
+    "i": pa.nulls(4),
+}
+
+
+def test_flat_columns_and_nested_ones_take_two_ways_to_the_same_lines() -> None:
+    """Polars writes flat columns; one nested column sends its batch the other way."""
+    nested = pa.array([[1], None, [], [2]])
+    names = [Column(name) for name in FLAT]
+    flat = JsonLinesEncoder(names)
+    other = JsonLinesEncoder([*names, Column("z")])
+    lines = flat.feed(pa.record_batch(FLAT)).splitlines()
+    with_nested = other.feed(pa.record_batch({**FLAT, "z": nested})).splitlines()
+    ends = [b"[1]", b"null", b"[]", b"[2]"]
+    assert [line[:-1] + b',"z":' + end + b"}" for line, end in zip(lines, ends, strict=True)] == with_nested
+    assert flat.rows == other.rows == 4

@@ -1,4 +1,4 @@
-"""Record batches as lines of delimited text, byte for byte what `csv.writer` makes of the same texts.
+"""Record batches as lines of JSON, and of delimited text, byte for byte what `csv.writer` makes of the same texts.
 
 polars writes the lines. It differs from `csv.writer` in four points, which are put right beforehand, a column
 at a time and only where a batch has them: it quotes empty text, does not quote a null's text or a number that
@@ -8,6 +8,7 @@ holds the delimiter, and writes `NaN`. A fifth is left: the exponent of small fl
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asgi_export.dataset import Dialect
-from asgi_export.formats.arrow.values import plain
+from asgi_export.formats.arrow.values import is_nested, plain
 
 FORMULA_START = r"^[=+\-@\t\r]"
 _IN_NUMBERS = re.compile(r"[0-9A-Za-z+.-]")
@@ -62,6 +63,17 @@ class ArrowLines:
         if self._fill_nulls and array.null_count:
             array = array.fill_null(self._dialect.null)
         return array if self._keep_empty else _null_for_empty(array)
+
+
+def json_lines(batch: pa.RecordBatch, names: Sequence[str]) -> bytes | None:
+    """One JSON object a line; None where a column is nested, whose leaves polars would write its own way."""
+    if any(is_nested(column.type) for column in batch.columns):
+        return None
+    file = BytesIO()
+    pl.DataFrame(pa.RecordBatch.from_arrays([plain(column) for column in batch.columns], list(names))).write_ndjson(
+        file
+    )
+    return file.getvalue()
 
 
 def _is_text(kind: Any) -> bool:
