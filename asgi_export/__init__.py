@@ -7,6 +7,7 @@ from asgi_export.app import ExportApp
 from asgi_export.asgi.stream import Bounds
 from asgi_export.dataset import Column, Dialect, Selection
 from asgi_export.limiter.memory_store import MemoryStore
+from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import Rule
 from asgi_export.middleware.observe import Observe
 from asgi_export.middleware.rate_limit import RateLimit
@@ -24,6 +25,7 @@ __all__ = [
     "MemoryStore",
     "Observe",
     "RateLimit",
+    "RedisStore",
     "Rule",
     "Selection",
     "SimulatedDataset",

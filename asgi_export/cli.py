@@ -112,10 +112,11 @@ def _ended(*_: object) -> None:
 
 async def look(settings: Settings) -> Sequence[Dataset]:
     """Open the sources once, before any process is started: the datasets. Raises `StartupError`."""
-    from asgi_export.service import make_export_app
+    from asgi_export.service import make_export_app, make_store
 
     if settings.api_keys:
         KeyFile(Path(settings.api_keys))
+    await make_store(settings).close()
     app = make_export_app(settings)
     try:
         await app.start()

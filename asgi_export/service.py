@@ -18,6 +18,8 @@ from asgi_export.asgi.problem import send_problem
 from asgi_export.asgi.stream import Bounds
 from asgi_export.errors import StartupError, Unavailable
 from asgi_export.limiter.memory_store import MemoryStore
+from asgi_export.limiter.redis_store import RedisStore
+from asgi_export.limiter.store import Store
 from asgi_export.locations import open_locations
 from asgi_export.logs import set_up_logs
 from asgi_export.middleware.api_keys import ApiKeys
@@ -40,10 +42,22 @@ def make_export_app(settings: Settings) -> ExportApp:
     )
 
 
+def make_store(settings: Settings) -> Store:
+    """Where the limits are kept. Raises `StartupError` for a store whose extra is not installed."""
+    if settings.limiter == "memory":
+        return MemoryStore(max_keys=settings.max_keys)
+    return RedisStore(
+        settings.limiter,
+        bound_seconds=settings.store_bound_seconds,
+        on_failure=settings.on_store_failure,
+        instances=settings.instances or settings.workers,
+        max_keys=settings.max_keys,
+    )
+
+
 def make_service(settings: Settings) -> ASGIApp:
     """The application with everything around it. Raises `StartupError`."""
-    store = MemoryStore(max_keys=settings.max_keys)
-    app: ASGIApp = RateLimit(make_export_app(settings), store=store, rules=settings.limit)
+    app: ASGIApp = RateLimit(make_export_app(settings), store=make_store(settings), rules=settings.limit)
     if settings.api_keys:
         app = ApiKeys(app, keys=KeyFile(Path(settings.api_keys)))
     return Observe(app, metrics=Metrics() if settings.metrics and metrics_available() else None)

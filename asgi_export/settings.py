@@ -10,13 +10,15 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from asgi_export.errors import StartupError
 from asgi_export.limiter.rules import parse_rules
 from asgi_export.limiter.sliding_window import Rule
 
 SERVERS = ("uvicorn", "hypercorn")
+POLICIES = ("local", "allow", "deny")
+STORE_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,9 @@ class Settings:
     workers: int = 1
     limit: tuple[Rule, ...] = field(default_factory=lambda: parse_rules("60/60s"))
     limiter: str = "memory"
+    on_store_failure: Literal["local", "allow", "deny"] = "local"
+    store_bound_seconds: float = 0.05
+    instances: int = 0
     api_keys: str = ""
     max_keys: int = 100_000
     max_exports: int = 1000
@@ -73,17 +78,16 @@ def _switch(text: str) -> bool:
 
 
 def _limiter(text: str) -> str:
-    if text != "memory":
+    if text != "memory" and not text.startswith(STORE_SCHEMES):
         raise ValueError(text)
     return text
 
 
-def _server(text: str) -> str:
-    if text not in SERVERS:
-        raise ValueError(text)
-    return text
+def _one_of(*choices: str) -> Callable[[str], str]:
+    return {choice: choice for choice in choices}.__getitem__
 
 
+_POLICIES = ", ".join(POLICIES)
 _POSITIVE = "a whole number from 1"
 _SECONDS = "a number of seconds above 0"
 _MANY = _whole(1, 10**9)
@@ -91,10 +95,15 @@ _MANY = _whole(1, 10**9)
 TABLE = (
     Setting("host", "ASGI_EXPORT_HOST", "an address", "address to listen on", str),
     Setting("port", "PORT", "a port from 0 to 65535; 0 takes a free one", "port to listen on", _whole(0, 65535)),
-    Setting("server", "ASGI_EXPORT_SERVER", " or ".join(SERVERS), "which ASGI server runs", _server),
+    Setting("server", "ASGI_EXPORT_SERVER", " or ".join(SERVERS), "which ASGI server runs", _one_of(*SERVERS)),
     Setting("workers", "ASGI_EXPORT_WORKERS", "a whole number from 1 to 512", "processes", _whole(1, 512)),
     Setting("limit", "ASGI_EXPORT_LIMIT", "HITS/WINDOW such as 60/60s", "requests a key", parse_rules),
-    Setting("limiter", "ASGI_EXPORT_LIMITER", "memory", "where the limit is kept", _limiter),
+    Setting("limiter", "ASGI_EXPORT_LIMITER", "memory or redis://HOST:PORT/DB", "where limits are kept", _limiter),
+    Setting("on_store_failure", "ASGI_EXPORT_ON_STORE_FAILURE", _POLICIES, "without Redis", _one_of(*POLICIES)),
+    Setting(
+        "store_bound_seconds", "ASGI_EXPORT_STORE_BOUND_SECONDS", _SECONDS, "a decision of Redis", _seconds, False
+    ),
+    Setting("instances", "ASGI_EXPORT_INSTANCES", _POSITIVE, "processes that share the limits", _MANY, False),
     Setting("api_keys", "ASGI_EXPORT_API_KEYS", "a TOML file", "who may ask, and for what", str),
     Setting("max_keys", "ASGI_EXPORT_MAX_KEYS", _POSITIVE, "keys with a window of their own", _MANY, False),
     Setting("max_exports", "ASGI_EXPORT_MAX_EXPORTS", _POSITIVE, "exports at once in a process", _MANY, False),

@@ -34,7 +34,7 @@ LIBRARIES = {
     "uvicorn": {"cli"},
     "hypercorn": {"cli"},
     "asyncpg": {"sources/postgres_driver"},
-    "redis": {"limiter/redis_store", "limiter/redis_driver"},
+    "redis": {"limiter/redis_driver"},
     "isal": {"asgi/compress"},
     "zstandard": {"asgi/compress"},
     "prometheus_client": {"middleware/metrics"},
