@@ -79,7 +79,7 @@ class HitLog:
         if elder is None:
             return cls(array("q"))
         count = len(elder.stamps) - bisect_right(elder.stamps, now_ns - longest_ns, elder.first)
-        return cls(InheritedStamps(count, elder.stamps[-1], array("q")))
+        return cls(InheritedStamps(count, elder.stamps[-1], array("q")) if count else array("q"))
 
     def append(self, now_ns: int, longest_ns: int) -> None:
         """Note an admitted hit, and forget the hits that have left the longest window.

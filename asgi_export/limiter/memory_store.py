@@ -90,7 +90,7 @@ class MemoryStore:
     def _hit_of_newcomer(self, key: str, rules: Sequence[Rule], now_ns: int) -> Decision:
         """Judge a key without a window of its own by the overflow window that may hold hits of it."""
         longest_ns = longest_window_ns(rules)
-        shared = self._shared_log(key, longest_ns, now_ns)
+        shared = self._shared_log(key, longest_ns)
         if shared is None:
             decision = judge(_NO_STAMPS, 0, now_ns, rules)
         else:
@@ -115,21 +115,18 @@ class MemoryStore:
         self.overflow_hits += 1
         place = self._place(key, longest_ns)
         shared = self._overflow.get(place)
-        if shared is None:
-            shared = HitLog(array("q"))
+        if shared is not None:
             shared.append(now_ns, longest_ns)
-            self._overflow.add(place, shared)
             return
-        if shared.expires_ns <= now_ns:
-            shared.clear()
+        shared = HitLog(array("q"))
         shared.append(now_ns, longest_ns)
+        self._overflow.add(place, shared)
 
-    def _shared_log(self, key: str, longest_ns: int, now_ns: int) -> HitLog | None:
+    def _shared_log(self, key: str, longest_ns: int) -> HitLog | None:
         """The overflow window that may hold live hits of the key, if there is one."""
-        if not len(self._overflow):
+        if len(self._overflow) == 0:
             return None
-        shared = self._overflow.get(self._place(key, longest_ns))
-        return shared if shared is not None and shared.expires_ns > now_ns else None
+        return self._overflow.get(self._place(key, longest_ns))
 
     def _place(self, key: str, longest_ns: int) -> tuple[int, int]:
         """Which overflow window is the key's: the seed keeps an outsider from choosing his neighbours.

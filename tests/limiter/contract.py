@@ -137,14 +137,20 @@ def frees_a_place_after_exactly_one_window(make: MakeSubject) -> None:
 def holds_the_limit_when_the_clock_steps_back(make: MakeSubject) -> None:
     """The newest stamp is now until the clock has caught up."""
     subject = make()
-    assert [subject.hit("a", THREE).allowed for _ in range(2)] == [True, True]
+    assert subject.hit("a", THREE).allowed
+    step(subject, (NANOSECONDS, 0))
+    assert subject.hit("a", THREE).allowed
     step(subject, (-LONG_NS, 0))
-    assert figures(subject.hit("a", THREE)) == (True, ((THREE[0], 0, 3),), 0)
-    assert figures(subject.hit("a", THREE)) == (False, ((THREE[0], 0, 3),), 3)
-    step(subject, (LONG_NS + SHORT_NS, -1))
+    assert figures(subject.hit("a", THREE)) == (True, ((THREE[0], 0, 2),), 0)
+    assert figures(subject.hit("a", THREE)) == (False, ((THREE[0], 0, 2),), 2)
+    step(subject, (LONG_NS - NANOSECONDS + SHORT_NS, -1))
     assert not subject.hit("a", THREE).allowed
     step(subject, (0, 1))
-    assert [subject.hit("a", THREE).allowed for _ in range(4)] == [True, True, True, False]
+    assert [subject.hit("a", THREE).allowed for _ in range(2)] == [True, False]
+    step(subject, (NANOSECONDS, -1))
+    assert not subject.hit("a", THREE).allowed
+    step(subject, (0, 1))
+    assert [subject.hit("a", THREE).allowed for _ in range(3)] == [True, True, False]
 
 
 def obeys_a_changed_limit_at_once(make: MakeSubject) -> None:
@@ -168,6 +174,10 @@ def takes_several_rules_as_one_decision(make: MakeSubject) -> None:
     assert subject.hit("a", both).allowed
     decision = subject.hit("a", both)
     assert (decision.allowed, remaining(decision), decision.retry_after_seconds) == (False, [0, 0], 6)
+    step(subject, (SHORT_NS, 0))
+    decision = subject.hit("a", both)
+    assert (decision.allowed, remaining(decision), decision.retry_after_seconds) == (False, [1, 0], 3)
+    assert [state.reset_seconds for state in decision.states] == [1, 3]
 
 
 def admits_everything_without_rules(make: MakeSubject) -> None:
