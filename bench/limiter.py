@@ -12,6 +12,7 @@ Decided: stamps in an array with an offset, refused by a look at one of them.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -76,6 +77,7 @@ def bytes_a_key(fill: Callable[[], object]) -> float:
     """Bytes of 1,000 keys with 60 hits each, a key."""
     tracemalloc.start()
     kept = fill()
+    gc.collect()
     size = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     del kept
