@@ -34,9 +34,7 @@ def app(tmp_path: Path) -> RateLimit:
 
 async def get(app: Any, path: str, query: str = "") -> Client:
     client = Client()
-    scope = http_scope(
-        path, query, http_version="1.1", scheme="http", server=("x", 80), client=("y", 1), root_path=""
-    )
+    scope = http_scope(path, query, http_version="1.1", scheme="http", server=("x", 80), root_path="")
     await app(scope, client.receive, client.send)
     return client
 
