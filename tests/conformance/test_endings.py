@@ -106,7 +106,7 @@ def test_many_connections_that_say_nothing_do_not_stop_others(nasty: Server) -> 
             name,
             marks=pytest.mark.skipif(
                 name == "hypercorn" and sys.version_info >= (3, 12),
-                reason="plain Hypercorn waits for running responses for ever there; test_cli has our own command line",
+                reason="plain Hypercorn waits for running responses for ever there; see test_cli for ours",
             ),
         )
         for name in SERVERS
