@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from asgiref.testing import ApplicationCommunicator
 
@@ -47,6 +47,30 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 def communicator(app: Any, scope: Any) -> Any:
     """The server of asgiref for one scope, whose methods have no types."""
     return ApplicationCommunicator(app, scope)  # type: ignore[no-untyped-call]
+
+
+class Turns:
+    """Counts the turns of the loop while it is entered; `at_turn` is called at each."""
+
+    def __init__(self, at_turn: Callable[[], None] | None = None) -> None:
+        self.count = 0
+        self._at_turn = at_turn
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _run(self) -> None:
+        while True:
+            self.count += 1
+            if self._at_turn is not None:
+                self._at_turn()
+            await asyncio.sleep(0)
 
 
 class Client:

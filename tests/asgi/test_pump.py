@@ -13,7 +13,7 @@ import pytest
 from asgi_export import Bounds, ExportApp, dataset
 from asgi_export.asgi.stream import MAX_CHUNK_BYTES, BrokenOff
 from asgi_export.export import CHUNK_BYTES
-from tests.doubles import Blocking, Client, Recorded, run
+from tests.doubles import Blocking, Client, Recorded, Turns, run
 
 ERROR_LINE = b'"__ERROR__","internal_server_error"\n'
 
@@ -358,19 +358,9 @@ def test_a_source_that_will_not_close_is_abandoned_in_time(caplog: pytest.LogCap
 
 def test_the_loop_is_given_back_after_every_chunk_though_send_never_suspends() -> None:
     async def scenario() -> None:
-        turns: list[int] = []
-
-        async def ticking() -> None:
-            while True:
-                turns.append(len(client.chunks))
-                await asyncio.sleep(0)
-
-        client = Client()
-        ticker = asyncio.create_task(ticking())
-        await export(ExportApp([Recorded(100_000)]), client)
-        ticker.cancel()
-        with suppress(asyncio.CancelledError):
-            await ticker
+        client, turns = Client(), list[int]()
+        async with Turns(lambda: turns.append(len(client.chunks))):
+            await export(ExportApp([Recorded(100_000)]), client)
         assert set(range(len(client.chunks) - 1)) <= set(turns)
 
     run(scenario())
