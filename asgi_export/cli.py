@@ -14,7 +14,7 @@ from functools import partial
 from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 from asgi_export import __version__
@@ -28,8 +28,8 @@ from asgi_export.settings import SERVERS, TABLE, Settings, environment_of, load_
 
 APPLICATION = "asgi_export.service:app"
 BACKLOG = 2048
-CLOSE_SECONDS = 5.0
-"""What closing may take after the exports have been broken off."""
+CLOSE_SECONDS = 2.0
+"""What closing connections may take after the exports have been broken off."""
 
 MAX_LISTED = 20
 
@@ -213,31 +213,38 @@ def hypercorn_server(settings: Settings) -> Run:
         config.loglevel = "WARNING"
         if settings.workers > 1:
             return run_hypercorn(config)
-        asyncio.run(_serve_by_hypercorn(config, settings.drain_seconds + CLOSE_SECONDS))
+        asyncio.run(_serve_by_hypercorn(config, settings))
         return 0
 
     return run
 
 
-async def _serve_by_hypercorn(config: Any, end_seconds: float) -> None:
-    """Serve until a signal, and then so long at most: Hypercorn waits for ever for a client that reads nothing."""
+async def _serve_by_hypercorn(config: Any, settings: Settings) -> None:
+    """Serve until a signal; then break the exports off ourselves, since Hypercorn may wait for them for ever.
+
+    Where a client reads nothing, Hypercorn waits for its connection even so: then the process ends with the
+    sources closed and that connection open.
+    """
     from hypercorn.asyncio import serve as serve_by_hypercorn
 
-    from asgi_export.service import app
+    from asgi_export.service import make_export_app, make_service
 
+    exports = make_export_app(settings)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    serving = asyncio.ensure_future(serve_by_hypercorn(cast("Any", app), config, shutdown_trigger=stop.wait))
+    app: Any = make_service(settings, exports)
+    serving = asyncio.ensure_future(serve_by_hypercorn(app, config, shutdown_trigger=stop.wait))
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.wait({serving}, timeout=end_seconds)
+    await asyncio.wait({serving}, timeout=settings.drain_seconds)
+    await exports.stop()
+    await asyncio.wait({serving}, timeout=CLOSE_SECONDS)
     stopped.cancel()
-    if serving.done():
-        await serving
-    else:
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks cut down here complain, each with a traceback
-        serving.cancel()
+    if not serving.done():
+        logging.shutdown()
+        os._exit(0)
+    await serving
 
 
 _SERVERS: dict[str, Callable[[Settings], Run]] = {"uvicorn": uvicorn_server, "hypercorn": hypercorn_server}

@@ -55,11 +55,22 @@ def make_store(settings: Settings) -> Store:
     )
 
 
-def make_service(settings: Settings) -> ASGIApp:
-    """The application with everything around it. Raises `StartupError`."""
-    app: ASGIApp = RateLimit(make_export_app(settings), store=make_store(settings), rules=settings.limit)
+def make_service(settings: Settings, exports: ExportApp | None = None) -> ASGIApp:
+    """The application, made here or given, with everything around it. Raises `StartupError`."""
+    app: ASGIApp = RateLimit(
+        exports or make_export_app(settings),
+        store=make_store(settings),
+        rules=settings.limit,
+        max_query_bytes=settings.max_query_bytes,
+        max_header_bytes=settings.max_header_bytes,
+    )
     if settings.api_keys:
-        app = ApiKeys(app, keys=KeyFile(Path(settings.api_keys)))
+        app = ApiKeys(
+            app,
+            keys=KeyFile(Path(settings.api_keys)),
+            max_query_bytes=settings.max_query_bytes,
+            max_header_bytes=settings.max_header_bytes,
+        )
     return Observe(app, metrics=Metrics() if settings.metrics and metrics_available() else None)
 
 
