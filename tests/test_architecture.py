@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "asgi_export"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("dataset", "extras", "workers"),
+    ("dataset", "extras", "toml_file", "workers"),
     ("asgi", "sources", "formats", "limiter"),
     ("access",),
     ("middleware",),
