@@ -14,6 +14,12 @@ from asgi_export.formats.json_lines import JsonLinesEncoder
 ERROR_LINE = b'"__ERROR__","internal_server_error"'
 """The last line of a broken export for clients that cannot see a broken connection."""
 
+CUT_MESSAGE = b"\xff\xff\xff\xff\x10\x00\x00\x00"
+"""The beginning of an Arrow message of which no more comes: readers take the mere end of a stream for its end.
+
+https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -27,14 +33,15 @@ class Format:
     encoder: Callable[[Sequence[Column], Dialect], Encoder]
     delimiter: str = ""
     in_threads: bool = False
+    cut: bytes = b""
 
     @property
     def delimited(self) -> bool:
         return bool(self.delimiter)
 
     def last_words(self, dialect: Dialect) -> bytes:
-        """What a broken export ends with: a line where lines are free, nothing where bytes have a structure."""
-        return ERROR_LINE + dialect.newline.encode() if self.delimited else b""
+        """What a broken export ends with: a line where lines are free, else `cut`, which is no end."""
+        return ERROR_LINE + dialect.newline.encode() if self.delimited else self.cut
 
 
 def _columnar(name: str) -> Callable[[Sequence[Column], Dialect], Encoder]:
@@ -58,6 +65,12 @@ FORMATS: dict[str, Format] = {
         Format("tsv", "text/tab-separated-values; charset=utf-8", DelimitedEncoder, "\t"),
         Format("ndjson", "application/x-ndjson", JsonLinesEncoder),
         Format("parquet", "application/vnd.apache.parquet", _columnar("ParquetEncoder"), in_threads=True),
-        Format("arrow", "application/vnd.apache.arrow.stream", _columnar("ArrowEncoder"), in_threads=True),
+        Format(
+            "arrow",
+            "application/vnd.apache.arrow.stream",
+            _columnar("ArrowEncoder"),
+            in_threads=True,
+            cut=CUT_MESSAGE,
+        ),
     )
 }
