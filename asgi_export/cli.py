@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
@@ -173,12 +174,13 @@ def uvicorn_server(settings: Settings) -> Run:
     config = uvicorn.Config(
         APPLICATION,
         workers=settings.workers,
+        http="h11",  # httptools sends chunks to HTTP/1.0 clients; exports are as fast. RFC 9112 §6.1
         lifespan="on",
         ws="none",
         log_level="warning",
         access_log=False,  # ours has the rows and the ending, and no query string
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-        h11_max_incomplete_event_size=settings.max_header_bytes + settings.max_query_bytes + 4096,
+        h11_max_incomplete_event_size=_head_bytes(settings),
     )
 
     supervise: Any = Multiprocess
@@ -196,6 +198,11 @@ def uvicorn_server(settings: Settings) -> Run:
     return run
 
 
+def _head_bytes(settings: Settings) -> int:
+    """What a server must let through, so that a longer head gets our answer and not its own."""
+    return settings.max_header_bytes + settings.max_query_bytes + 4096
+
+
 def hypercorn_server(settings: Settings) -> Run:
     """Hypercorn, from the extra of that name. Raises `StartupError` where it is not installed."""
     try:
@@ -210,6 +217,7 @@ def hypercorn_server(settings: Settings) -> Run:
         config.bind = [f"fd://{listening.detach()}"]
         config.workers = settings.workers
         config.graceful_timeout = settings.drain_seconds
+        config.h11_max_incomplete_size = _head_bytes(settings)
         config.loglevel = "WARNING"
         if settings.workers > 1:
             return run_hypercorn(config)
@@ -237,6 +245,9 @@ async def _serve_by_hypercorn(config: Any, settings: Settings) -> None:
     serving = asyncio.ensure_future(serve_by_hypercorn(app, config, shutdown_trigger=stop.wait))
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():  # connections of HTTP/2 that Hypercorn cuts down fail in its own hands, each with a traceback
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     await asyncio.wait({serving}, timeout=settings.drain_seconds)
     await exports.stop()
     await asyncio.wait({serving}, timeout=CLOSE_SECONDS)
@@ -244,7 +255,10 @@ async def _serve_by_hypercorn(config: Any, settings: Settings) -> None:
     if not serving.done():
         logging.shutdown()
         os._exit(0)
-    await serving
+    if not stop.is_set():
+        await serving  # the start failed
+    elif error := serving.exception():
+        logging.getLogger("asgi_export").debug("Hypercorn's own end failed", exc_info=error)
 
 
 _SERVERS: dict[str, Callable[[Settings], Run]] = {"uvicorn": uvicorn_server, "hypercorn": hypercorn_server}
