@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from asgi_export.dataset import Column, Dialect, Encoder
 from asgi_export.errors import StartupError, Unavailable
@@ -34,10 +35,16 @@ class Format:
     delimiter: str = ""
     in_threads: bool = False
     cut: bytes = b""
+    library: str = ""
 
     @property
     def delimited(self) -> bool:
         return bool(self.delimiter)
+
+    @property
+    def available(self) -> bool:
+        """Whether the library that it stands on, if any, is installed."""
+        return not self.library or find_spec(self.library) is not None
 
     def last_words(self, dialect: Dialect) -> bytes:
         """What a broken export ends with: a line where lines are free, else `cut`, which is no end."""
@@ -64,13 +71,20 @@ FORMATS: dict[str, Format] = {
         Format("csv", "text/csv; charset=utf-8", DelimitedEncoder, ","),
         Format("tsv", "text/tab-separated-values; charset=utf-8", DelimitedEncoder, "\t"),
         Format("ndjson", "application/x-ndjson", JsonLinesEncoder),
-        Format("parquet", "application/vnd.apache.parquet", _columnar("ParquetEncoder"), in_threads=True),
+        Format(
+            "parquet",
+            "application/vnd.apache.parquet",
+            _columnar("ParquetEncoder"),
+            in_threads=True,
+            library="pyarrow",
+        ),
         Format(
             "arrow",
             "application/vnd.apache.arrow.stream",
             _columnar("ArrowEncoder"),
             in_threads=True,
             cut=CUT_MESSAGE,
+            library="pyarrow",
         ),
     )
 }
