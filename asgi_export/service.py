@@ -71,7 +71,25 @@ def make_service(settings: Settings, exports: ExportApp | None = None) -> ASGIAp
             max_query_bytes=settings.max_query_bytes,
             max_header_bytes=settings.max_header_bytes,
         )
-    return Observe(app, metrics=Metrics() if settings.metrics and metrics_available() else None)
+    return WithoutWebSockets(Observe(app, metrics=Metrics() if settings.metrics and metrics_available() else None))
+
+
+class WithoutWebSockets:
+    """Around the service: a websocket is refused by the protocol, which servers answer 403.
+
+    The applications inside raise for it, as for every scope type that they do not know; here, where anybody may
+    knock, that would be a 500 and a traceback a knock. ASGI WebSocket, Close.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000, "reason": None})
+        else:
+            await self._app(scope, receive, send)
 
 
 class NotStarted:
