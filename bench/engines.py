@@ -86,16 +86,21 @@ def parquet(columns: int, folder: Path) -> None:
     report(f"Parquet, {columns} columns", ours, "DuckDB COPY", by_duckdb, DUCKDB_TARGET)
 
 
-def postgres(columns: int, database: PostgresServer, folder: Path) -> None:
-    """A table in PostgreSQL against psql."""
+def load_postgres(columns: int, database: PostgresServer, folder: Path) -> str:
+    """Put the table into a database: its name there."""
     name, file = f"table{columns}", folder / "load.csv"
-    frame = table(columns)
-    frame.write_csv(file, datetime_format="%Y-%m-%d %H:%M:%S")
+    table(columns).write_csv(file, datetime_format="%Y-%m-%d %H:%M:%S")
     file.chmod(0o644)
     kinds = ["bigint", "text", "double precision", "timestamp"]
     database.execute(f"CREATE TABLE {name} ({', '.join(f'c{n} {kinds[n % 4]}' for n in range(columns))})")
     load = f"\\copy {name} FROM '{file}' (FORMAT csv, HEADER)"
     subprocess.run(["psql", "-q", database.dsn(), "-c", load], check=True)
+    return name
+
+
+def postgres(columns: int, database: PostgresServer, folder: Path) -> None:
+    """A table in PostgreSQL against psql."""
+    name = load_postgres(columns, database, folder)
     copy = f"psql -q '{database.dsn()}' -c 'COPY {name} TO STDOUT (FORMAT csv)' | wc -c"
     with serve_ours(database.dsn()) as server:
         path = f"{EXPORT}?dataset={name}"
