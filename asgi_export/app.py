@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from asgi_export.access.caller import access_of
 from asgi_export.asgi.compress import CODINGS
 from asgi_export.asgi.disposition import content_disposition
 from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import answer_lifespan
-from asgi_export.asgi.message import HTTPScope, Receive, Scope, Send, send_empty, send_whole
+from asgi_export.asgi.message import HTTPScope, Receive, Send, send_empty, send_whole
 from asgi_export.asgi.negotiate import IDENTITY, choose_coding
 from asgi_export.asgi.problem import common_headers, send_problem
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, Request, read_request
@@ -75,7 +76,7 @@ class ExportApp:
         self._max_header_bytes = max_header_bytes
         self._closing = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             await self._answer(scope, receive, send)
         elif scope["type"] == "lifespan":

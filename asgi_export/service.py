@@ -10,11 +10,12 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from asgi_export.access.key_file import KeyFile
 from asgi_export.app import ExportApp
 from asgi_export.asgi.lifespan import answer_lifespan
-from asgi_export.asgi.message import ASGIApp, Receive, Scope, Send
+from asgi_export.asgi.message import ASGIApp
 from asgi_export.asgi.problem import send_problem
 from asgi_export.asgi.stream import Bounds
 from asgi_export.errors import StartupError, Unavailable
@@ -85,7 +86,7 @@ class WithoutWebSockets:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000, "reason": None})
@@ -99,7 +100,7 @@ class NotStarted:
     def __init__(self, error: StartupError) -> None:
         self._error = error
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await answer_lifespan(receive, send, start=self._fail, stop=self._fail)
         elif scope["type"] == "http":

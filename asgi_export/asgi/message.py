@@ -5,10 +5,10 @@ ASGI HTTP & WebSocket 2.5, Response Start and Response Body.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
 
 from asgiref.typing import (
-    ASGI3Application,
     ASGIReceiveCallable,
     ASGIReceiveEvent,
     ASGISendCallable,
@@ -22,7 +22,9 @@ from asgiref.typing import (
 
 from asgi_export.errors import Header
 
-ASGIApp = ASGI3Application
+ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+"""Any ASGI 3 application: asgiref, Starlette and uvicorn type the three in ways that exclude each other."""
+
 Receive = ASGIReceiveCallable
 Send = ASGISendCallable
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from typing import Any
 
 from asgi_export.access.caller import Caller, set_caller
 from asgi_export.access.credentials import key_of
 from asgi_export.access.key_file import KeyFile
 from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import AroundLifespan
-from asgi_export.asgi.message import ASGIApp, HTTPScope, Receive, Scope, Send
+from asgi_export.asgi.message import ASGIApp, HTTPScope
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, read_request
 from asgi_export.errors import ExportError, Unauthorized
 
@@ -37,7 +38,7 @@ class ApiKeys:
         self._max_query_bytes = max_query_bytes
         self._max_header_bytes = max_header_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             around = AroundLifespan(receive, send, start=self._start, stop=self._stop)
             await self._app(scope, around.receive, around.send)

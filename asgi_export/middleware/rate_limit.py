@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from asgi_export.access.caller import caller_of
 from asgi_export.access.credentials import key_of
 from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import AroundLifespan
-from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Scope, Send
+from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Send
 from asgi_export.asgi.problem import send_problem
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, probe_of, read_request
 from asgi_export.errors import ExportError, Header, TooManyRequests
@@ -53,7 +54,7 @@ class RateLimit:
         self._max_query_bytes = max_query_bytes
         self._max_header_bytes = max_header_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             await self._limit(scope, receive, send)
         elif scope["type"] == "lifespan":

@@ -213,7 +213,7 @@ def test_what_is_no_http_passes_without_a_line(lines: list[str], kind: str) -> N
         seen.append((scope, receive, send))
 
     client, scope = object(), {"type": kind}
-    asyncio.run(Observe(app)(scope, client, client))  # type: ignore[arg-type]
+    asyncio.run(Observe(app)(scope, client, client))
     assert seen == [(scope, client, client)]
     assert lines == []
 

@@ -133,7 +133,7 @@ def test_a_thousand_body_messages_pass_one_by_one() -> None:
 def test_what_is_no_http_passes() -> None:
     async def scenario() -> None:
         with pytest.raises(ValueError, match="websocket"):
-            await limited()({"type": "websocket"}, None, None)  # type: ignore[arg-type]
+            await limited()({"type": "websocket"}, None, None)
 
     asyncio.run(scenario())
 
@@ -176,14 +176,14 @@ class StoreWithEvents(MemoryStore):
 
 def test_the_store_lives_with_the_application() -> None:
     store, server = StoreWithEvents(), LifespanServer()
-    asyncio.run(Observe(limited(store=store))({"type": "lifespan"}, server.receive, server.send))  # type: ignore[arg-type]
+    asyncio.run(Observe(limited(store=store))({"type": "lifespan"}, server.receive, server.send))
     assert [message["type"] for message in server.sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert store.events == ["start", "close"]
 
 
 def test_a_store_that_cannot_start_fails_the_start_with_its_reason() -> None:
     store, server = StoreWithEvents(broken=True), LifespanServer()
-    asyncio.run(limited(store=store)({"type": "lifespan"}, server.receive, server.send))  # type: ignore[arg-type]
+    asyncio.run(limited(store=store)({"type": "lifespan"}, server.receive, server.send))
     assert server.sent == [{"type": "lifespan.startup.failed", "message": "no store"}]
 
 
