@@ -62,17 +62,28 @@ def read_request(
         raise QueryTooLong(f"the query string has {len(query)} bytes; expected at most {max_query_bytes}")
     full = path_segments(scope)
     root = _split(scope.get("root_path") or "")
-    within = bool(root) and full[: len(root)] == root
     client = scope.get("client")
     return Request(
         method=scope["method"].upper(),
-        below=full[len(root) :] if within else full,
+        below=_below(full, root),
         full=full,
         mounted=bool(root),
         query=query,
         headers=_read_headers(scope, max_header_bytes),
         client=str(client[0]) if client else "",
     )
+
+
+def _below(full: Segments, root: Segments) -> Segments:
+    """The path without the mount: without the longest tail of `root_path` that it begins with.
+
+    A server's own root path may be missing in the path (Hypercorn) while what a framework mounts below it is there.
+    """
+    for start in range(len(root)):
+        tail = root[start:]
+        if full[: len(tail)] == tail:
+            return full[len(tail) :]
+    return full
 
 
 def probe_of(request: Request) -> str:
