@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import threading
 import zlib
@@ -231,6 +232,28 @@ def test_a_blocking_cursor_is_left_when_it_was_entered(fails: str, events: list[
     run(scenario())
 
 
+def test_a_blocking_cursor_is_left_though_slow_queries_hold_every_thread() -> None:
+    async def scenario() -> None:
+        workers, cursor = Workers(threads=1), Cursor([rows(1)] * 5)
+        begun, release = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def slow() -> None:
+            loop.call_soon_threadsafe(begun.set)
+            release.wait()
+
+        async with open_chunks(cursor, ChunkWriter(Lines()), workers) as chunks:
+            await anext(chunks)
+            query = asyncio.create_task(workers.run(slow, interrupt=release.set))
+            await begun.wait()
+        assert cursor.events[-1] == "leave"
+        release.set()
+        await query
+        workers.close()
+
+    run(scenario())
+
+
 def test_large_chunks_need_one_hop_each_and_small_batches_share_one() -> None:
     async def scenario() -> None:
         cursor = Cursor([rows(100)] * 100)
@@ -280,7 +303,8 @@ def test_rows_are_encoded_on_the_loop_unless_the_format_is_slow(in_threads: bool
     async def scenario() -> None:
         encoder = Lines()
         source = Batches([rows(1), b"text\n", rows(1)])
-        await chunks_of(source.open(), ChunkWriter(encoder), in_threads=in_threads)
+        chunks = await chunks_of(source.open(), ChunkWriter(encoder), in_threads=in_threads)
+        assert b"".join(chunks) == b"head\n" + LINE + b"text\n" + LINE + b"tail\n"
         assert len(encoder.threads) == 3
         assert (threading.main_thread() in encoder.threads) is not in_threads
 

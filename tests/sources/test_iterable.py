@@ -14,7 +14,8 @@ import pytest
 
 from asgi_export import Column, ExportApp, Selection, dataset
 from asgi_export.asgi.stream import BrokenOff
-from tests.doubles import Client, Turns, http_scope
+from asgi_export.sources.iterable import FLUSH_SECONDS, FunctionDataset
+from tests.doubles import Client, Turns, http_scope, run
 
 
 async def fetch(source: Any, query: str = "") -> Client:
@@ -56,6 +57,98 @@ def test_full_rows_are_picked_from() -> None:
     assert export(full_rows, "columns=name") == "name\na\nb\nc\nd\n"
 
 
+def test_all_rows_come_where_there_is_no_limit() -> None:
+    """The last ones in a batch that is not full."""
+    assert export(people, "columns=id") == "id\n0\n1\n2\n3\n4\n"
+
+
+class Clock:
+    """Stands for the module `time`, and moves when the test says so."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_rows_are_handed_over_after_a_while_though_the_batch_is_not_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time begins with the first row of each batch."""
+    clock = Clock()
+    monkeypatch.setattr("asgi_export.sources.iterable.time", clock)
+
+    @dataset(columns=["a"])
+    def source() -> Iterator[Any]:
+        for number in range(8):
+            clock.now += FLUSH_SECONDS * 0.6
+            yield (number,)
+
+    with blocking(source) as batches:
+        found = [[row[0] for row in batch] for batch in batches]
+    assert found == [[0], [1, 2, 3], [4, 5, 6], [7]]
+
+
+def blocking(source: FunctionDataset) -> Any:
+    return source.open(Selection(tuple(column.name for column in source.columns)))
+
+
+def test_an_interrupt_takes_effect_before_the_next_item() -> None:
+    """Also where a function gives items without a row in them."""
+    asked: list[int] = []
+
+    @dataset(columns=["a"])
+    def source() -> Iterator[Any]:
+        for number in range(10_000):
+            asked.append(number)
+            if number == 5:
+                cursor.interrupt()
+            yield []
+
+    cursor = blocking(source)
+    with cursor as batches:
+        assert list(batches) == [[]]
+    assert len(asked) == 6
+
+
+def test_a_generator_that_is_left_in_the_middle_is_closed_before_anything_else() -> None:
+    async def scenario() -> None:
+        closed: list[str] = []
+
+        @dataset(columns=["a"])
+        async def source() -> AsyncIterator[Any]:
+            try:
+                while True:
+                    yield (1,)
+            finally:
+                await asyncio.sleep(0)
+                closed.append("closed")
+
+        async with blocking(source) as batches:
+            assert await anext(batches) == [(1,)]
+        assert closed == ["closed"]
+        del batches
+
+    run(scenario())
+
+
+def test_an_iterator_that_is_no_generator_needs_no_close() -> None:
+    class Counting:
+        """An async iterator without `aclose`."""
+
+        def __init__(self) -> None:
+            self._left = 3
+
+        def __aiter__(self) -> AsyncIterator[Any]:
+            return self
+
+        async def __anext__(self) -> Any:
+            if not self._left:
+                raise StopAsyncIteration
+            self._left -= 1
+            return (self._left,)
+
+    assert export(dataset(lambda: Counting(), columns=["a"], name="x")) == "a\n2\n1\n0\n"  # noqa: PLW0108
+
+
 def test_a_selection_has_the_columns_and_the_limit() -> None:
     seen: list[Selection] = []
 
@@ -91,7 +184,7 @@ def test_columns_are_picked_by_name_and_cut_at_the_limit(make: Any) -> None:
         yield (9, "row")
 
     assert export(source) == "a,b\n0,row\n1,x\n2,\n3,z\n9,row\n"
-    assert export(source, "columns=b&total=3") == 'b\nrow\nx\n""\n'.replace('""', '""')
+    assert export(source, "columns=b&total=3") == 'b\nrow\nx\n""\n'
 
 
 def test_a_function_may_return_an_iterable() -> None:
@@ -99,13 +192,26 @@ def test_a_function_may_return_an_iterable() -> None:
     assert export(dataset(lambda: iter([(1,)]), columns=["a"], name="x")) == "a\n1\n"
 
 
-@pytest.mark.parametrize("item", [(1,), (1, 2, 3), {"id": 1}, "ab", 5, None, [(1,)], pa.table({"id": [1]})], ids=repr)
+@pytest.mark.parametrize(
+    "item", [(1,), (1, 2, 3), {"id": 1}, "ab", 5, None, [(1,)], [(1,), (1, 2, 3)], pa.table({"id": [1]})], ids=repr
+)
 def test_an_item_that_is_no_row_is_a_failure_and_never_a_wrong_line(item: Any) -> None:
+    """Nor do a row too short and a row too long make two."""
+
     @dataset(columns=["id", "name"])
     def source(selection: Selection) -> Iterator[Any]:
         yield item
 
+    @dataset(columns=["id", "name"])
+    async def projected() -> AsyncIterator[Any]:
+        yield item
+
     assert asyncio.run(fetch(source)).status == 503
+    assert asyncio.run(fetch(projected, "columns=id")).status == (200 if has_id(item) else 503)
+
+
+def has_id(item: Any) -> bool:
+    return isinstance(item, dict | pa.Table)
 
 
 def test_a_bad_row_in_the_middle_breaks_the_export_off() -> None:
