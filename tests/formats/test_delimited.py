@@ -112,9 +112,7 @@ def test_a_delimiter_that_occurs_in_numbers_quotes_them() -> None:
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_text_that_starts_like_a_formula_gets_an_apostrophe(start: str) -> None:
     (row,) = csv.reader(
-        io.StringIO(
-            encode([(start + "1", "a=b")], Dialect(header=False, escape_formulas=True)).decode(), newline=""
-        )
+        io.StringIO(encode([(start + "1", "a=b")], Dialect(header=False, escape_formulas=True)).decode(), newline="")
     )
     assert row == [f"'{start}1", "a=b"]
 

@@ -64,9 +64,7 @@ def never_admits_more_than_the_limit(make: MakeMemorySubject) -> None:
     """Whoever shares, leaves and comes back, under plans of different windows; and the places stay bounded."""
 
     @STEADY
-    @given(
-        st.integers(1, 3), st.integers(1, 2), st.lists(st.tuples(st.sampled_from("abcdefgh"), moves), max_size=60)
-    )
+    @given(st.integers(1, 3), st.integers(1, 2), st.lists(st.tuples(st.sampled_from("abcdefgh"), moves), max_size=60))
     def trial(max_keys: int, overflow_windows: int, trace: Sequence[tuple[str, Move]]) -> None:
         subject = make(max_keys=max_keys, overflow_windows=overflow_windows)
         admitted: defaultdict[str, list[int]] = defaultdict(list)

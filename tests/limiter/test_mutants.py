@@ -53,9 +53,7 @@ MUTANTS = (
         "live = bisect_right(stamps, edge_ns, first)\n    used =",
         "live = bisect_right(stamps, edge_ns - 1, first)\n    used =",
     ),
-    Mutant(
-        "seconds rounded down", "sliding_window", "-(-nanoseconds // NANOSECONDS)", "nanoseconds // NANOSECONDS"
-    ),
+    Mutant("seconds rounded down", "sliding_window", "-(-nanoseconds // NANOSECONDS)", "nanoseconds // NANOSECONDS"),
     Mutant(
         "seconds one too many",
         "sliding_window",
@@ -223,9 +221,7 @@ def _source(mutant: Mutant, module: str) -> str:
     source = (ROOM / f"{module}.py").read_text()
     if module != mutant.module:
         return source
-    assert source.count(mutant.right) == 1, (
-        f"{mutant.right!r} stands {source.count(mutant.right)} times in {module}"
-    )
+    assert source.count(mutant.right) == 1, f"{mutant.right!r} stands {source.count(mutant.right)} times in {module}"
     return source.replace(mutant.right, mutant.wrong)
 
 

@@ -45,9 +45,7 @@ def db(tmp_path: Path) -> Path:
 
 
 def test_tables_and_views_are_datasets_in_the_order_of_creation(db: Path) -> None:
-    make(
-        db, "CREATE TABLE z(a)", "CREATE VIEW m AS SELECT a FROM z", "CREATE TABLE b(a)", "CREATE INDEX i ON b(a)"
-    )
+    make(db, "CREATE TABLE z(a)", "CREATE VIEW m AS SELECT a FROM z", "CREATE TABLE b(a)", "CREATE INDEX i ON b(a)")
     assert list(datasets(db)) == ["z", "m", "b"]
 
 

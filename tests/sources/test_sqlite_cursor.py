@@ -239,9 +239,7 @@ def test_the_connection_of_an_export_can_change_nothing(db: Path, sql: str, quer
     assert db.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "harm", ["SELECT load_extension('evil') AS a", "SELECT file AS a FROM pragma_database_list"]
-)
+@pytest.mark.parametrize("harm", ["SELECT load_extension('evil') AS a", "SELECT file AS a FROM pragma_database_list"])
 def test_a_view_made_to_do_harm_is_refused(db: Path, harm: str) -> None:
     """The view is changed after the start, so that the catalogue has taken it for an honest one."""
     make(db, "CREATE TABLE t(a)", "CREATE VIEW v AS SELECT 1 AS a")
