@@ -68,18 +68,22 @@ class Fallback:
         self._instances = instances or 1
         self._max_keys = max_keys
         self._clock_ns = clock_ns
-        self._window = MemoryStore(clock_ns=clock_ns, max_keys=max_keys)
+        self._now_ns = clock_ns()
+        # Both accounts of a hit have the same stamp, by which `take` tells them apart from others.
+        self._window = MemoryStore(clock_ns=lambda: self._now_ns, max_keys=max_keys)
         self._unseen: dict[str, HandIn] = {}
 
     def note(self, key: str, rules: Sequence[Rule]) -> None:
         """A hit that the store has admitted: it keeps the local window warm."""
         if self._policy == "local":
+            self._now_ns = self._clock_ns()
             self._window.note(key, rules)
 
     async def hit(self, key: str, rules: tuple[Rule, ...], *, retry_after_seconds: int) -> Decision:
         """Decide without the store. Raises `Unavailable` where the policy is `deny`."""
         if self._policy == "deny":
             raise Unavailable("the limit store does not answer", retry_after_seconds=retry_after_seconds)
+        self._now_ns = self._clock_ns()
         if self._policy == "allow":
             decision = judge((), 0, 0, rules)
         else:
@@ -111,7 +115,7 @@ class Fallback:
             if len(self._unseen) >= self._max_keys:
                 del self._unseen[next(iter(self._unseen))]
             known = self._unseen[key] = HandIn(key, 0, most, deque(maxlen=most))
-        known.extend((self._clock_ns(),), longest_window_ns(rules), most)
+        known.extend((self._now_ns,), longest_window_ns(rules), most)
 
 
 @lru_cache(maxsize=256)

@@ -27,6 +27,9 @@ except ImportError:  # the extra is not installed
 Reply: TypeAlias = Any
 """A whole number, bytes, a list of those, or None; or a `ReplyError`."""
 
+CONNECT_SECONDS = 1.0
+"""For a connection that nobody's request waits for: at the start, and to look whether the store is back."""
+
 EXPECTED = (
     "expected redis://HOST:PORT/DB, rediss://…, unix:///PATH or redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB"
 )
@@ -104,13 +107,13 @@ class Redis:
     Raises `StartupError` where redis-py is missing or the address cannot be read.
     """
 
-    def __init__(self, url: str, *, bound_seconds: float) -> None:
+    def __init__(self, url: str) -> None:
         if not _INSTALLED:
             raise StartupError(f"limit store {place_of(url)} needs redis-py: pip install 'asgi-export[redis]'")
         self._secrets = _secrets(url)
         self._sentinels: Sequence[Any] = ()
         try:
-            self._pool = self._open(url, bound_seconds)
+            self._pool = self._open(url)
         except (ValueError, TypeError, exceptions.RedisError):
             # The reason is left out: it may quote a piece of the address.
             raise StartupError(f"limit store {place_of(url)}: {EXPECTED}") from None
@@ -124,11 +127,12 @@ class Redis:
         for client in self._sentinels:
             await client.aclose()
 
-    def _open(self, url: str, bound_seconds: float) -> Any:
+    def _open(self, url: str) -> Any:
         options: dict[str, Any] = {
             "protocol": 2,  # RESP 3 costs a HELLO, and nothing here needs it
-            "socket_timeout": None,  # who calls has a bound of his own
-            "socket_connect_timeout": bound_seconds,
+            # Who calls has a bound of his own, which knows when the event loop was held; this is for who has left.
+            "socket_timeout": None,
+            "socket_connect_timeout": CONNECT_SECONDS,
             "socket_keepalive": True,
             "retry": Retry(NoBackoff(), 0),
         }
@@ -147,13 +151,13 @@ class Redis:
         login, _, hosts = parts.netloc.rpartition("@")
         if not service or asked.keys() - {"sentinel_username", "sentinel_password"}:
             raise ValueError(EXPECTED)
-        # A sentinel that is gone must not use up the time for the next one.
-        bounds = {**options, "socket_timeout": options["socket_connect_timeout"]}
+        places = [_sentinel_address(host) for host in hosts.split(",")]
+        # A sentinel that is gone must not use up the time of the next one, nor of the master.
+        seconds = CONNECT_SECONDS / (len(places) + 1)
+        bounds = {**options, "socket_timeout": seconds, "socket_connect_timeout": seconds}
         theirs = {name.removeprefix("sentinel_"): value for name, value in asked.items()}
         make_sentinel: Any = Sentinel  # its constructor has no types
-        found = make_sentinel(
-            [_sentinel_address(host) for host in hosts.split(",")], sentinel_kwargs={**bounds, **theirs}
-        )
+        found = make_sentinel(places, sentinel_kwargs={**bounds, **theirs})
         self._sentinels = found.sentinels
         user, _, password = (unquote(text) or None for text in login.partition(":"))
         master = found.master_for(

@@ -15,15 +15,12 @@ from math import ceil
 from asgi_export.errors import Unavailable
 from asgi_export.limiter.breaker import FIRST_PROBE_SECONDS, LAST_PROBE_SECONDS, Breaker
 from asgi_export.limiter.outage import POLICIES, Fallback, HandIn, OnFailure
-from asgi_export.limiter.redis_driver import Redis, Reply, StoreDown, UnknownScript, place_of
+from asgi_export.limiter.redis_driver import CONNECT_SECONDS, Redis, Reply, StoreDown, UnknownScript, place_of
 from asgi_export.limiter.redis_link import RedisLink, pack
 from asgi_export.limiter.refusals import Refusals
 from asgi_export.limiter.sliding_window import Decision, Rule, Usage, decide
 
 logger = logging.getLogger("asgi_export.limiter")
-
-START_SECONDS = 1.0
-"""How long the start and `check` wait at least: nobody's request waits for them."""
 
 LONGEST_WINDOW_US = 2**51
 """71 years: a script reckons in doubles, and an expiry has to fit."""
@@ -88,7 +85,7 @@ class RedisStore:
         self._on_failure = on_failure
         self._prefix = prefix
         self._clock_ns = clock_ns
-        self._redis = Redis(url, bound_seconds=bound_seconds)
+        self._redis = Redis(url)
         self._link = RedisLink(self._redis.wire)
         self._hit_script = Script(read_script("hit.lua"))
         self._hand_in_script = Script(read_script("hand_in.lua"))
@@ -102,7 +99,7 @@ class RedisStore:
     async def start(self) -> None:
         """Connect, and warn where Redis may evict keys. Does not fail: without Redis `on_failure` decides."""
         try:
-            memory = await self._link.call(_MEMORY, max(self._bound_seconds, START_SECONDS))
+            memory = await self._link.call(_MEMORY, max(self._bound_seconds, CONNECT_SECONDS))
         except StoreDown as error:
             self._breaker.trip()
             self._leave_alone(error)
@@ -120,7 +117,7 @@ class RedisStore:
         if self._breaker.open:
             raise Unavailable(f"the limit store {self.place} does not answer")
         try:
-            await self._link.call(_PING, max(self._bound_seconds, START_SECONDS))
+            await self._link.call(_PING, max(self._bound_seconds, CONNECT_SECONDS))
         except StoreDown as error:
             raise Unavailable(f"the limit store {self.place} does not answer: {error}") from error
 
@@ -215,7 +212,7 @@ class RedisStore:
             await asyncio.sleep(delay)
             delay = min(2 * delay, LAST_PROBE_SECONDS)
             with suppress(StoreDown):
-                await self._link.call(_PING, self._bound_seconds)
+                await self._link.call(_PING, max(self._bound_seconds, CONNECT_SECONDS))
                 told = await self._hand_in()
         self._recovery = None
         if self._breaker.open:

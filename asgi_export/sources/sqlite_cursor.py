@@ -139,9 +139,7 @@ class SqliteCursor:
             connection = open_read_only(self._path)
             with self._lock:
                 self._connection = connection
-            self._rows = patiently(
-                lambda: self._executed(connection), self._busy_timeout_seconds, self._interrupted
-            )
+            self._rows = patiently(lambda: self._executed(connection), self._busy_timeout_seconds, self._interrupted)
         except BaseException:
             self._release()
             raise
