@@ -89,9 +89,7 @@ class MemoryStore:
 
     def note(self, key: str, rules: Sequence[Rule]) -> None:
         """Note a hit that was admitted elsewhere under these rules, of which there is at least one."""
-        now_ns = self._clock_ns()
-        if now_ns < self._newest_ns:
-            now_ns = self._newest_ns
+        now_ns = max(self._clock_ns(), self._newest_ns)
         longest_ns = longest_window_ns(rules)
         log = self._keys.get(key)
         if log is None:
