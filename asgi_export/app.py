@@ -139,7 +139,9 @@ class ExportApp:
     async def _describe(self, scope: HTTPScope) -> tuple[int, object]:
         await self._ready()
         limits = exchange_of(scope).limits
-        formats = [{"name": name, "media_type": found.media_type} for name, found in FORMATS.items()]
+        formats = [
+            {"name": name, "media_type": found.media_type} for name, found in FORMATS.items() if found.available
+        ]
         return 200, {
             "datasets": self._catalogue.describe(access_of(scope)),
             "formats": formats,

@@ -9,12 +9,13 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 from asgi_export import __version__
@@ -28,8 +29,8 @@ from asgi_export.settings import SERVERS, TABLE, Settings, environment_of, load_
 
 APPLICATION = "asgi_export.service:app"
 BACKLOG = 2048
-CLOSE_SECONDS = 5.0
-"""What closing may take after the exports have been broken off."""
+CLOSE_SECONDS = 2.0
+"""What closing connections may take after the exports have been broken off."""
 
 MAX_LISTED = 20
 
@@ -173,12 +174,13 @@ def uvicorn_server(settings: Settings) -> Run:
     config = uvicorn.Config(
         APPLICATION,
         workers=settings.workers,
+        http="h11",  # httptools sends chunks to HTTP/1.0 clients; exports are as fast. RFC 9112 §6.1
         lifespan="on",
         ws="none",
         log_level="warning",
         access_log=False,  # ours has the rows and the ending, and no query string
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-        h11_max_incomplete_event_size=settings.max_header_bytes + settings.max_query_bytes + 4096,
+        h11_max_incomplete_event_size=_head_bytes(settings),
     )
 
     supervise: Any = Multiprocess
@@ -196,6 +198,11 @@ def uvicorn_server(settings: Settings) -> Run:
     return run
 
 
+def _head_bytes(settings: Settings) -> int:
+    """What a server must let through, so that a longer head gets our answer and not its own."""
+    return settings.max_header_bytes + settings.max_query_bytes + 4096
+
+
 def hypercorn_server(settings: Settings) -> Run:
     """Hypercorn, from the extra of that name. Raises `StartupError` where it is not installed."""
     try:
@@ -210,34 +217,48 @@ def hypercorn_server(settings: Settings) -> Run:
         config.bind = [f"fd://{listening.detach()}"]
         config.workers = settings.workers
         config.graceful_timeout = settings.drain_seconds
+        config.h11_max_incomplete_size = _head_bytes(settings)
         config.loglevel = "WARNING"
         if settings.workers > 1:
             return run_hypercorn(config)
-        asyncio.run(_serve_by_hypercorn(config, settings.drain_seconds + CLOSE_SECONDS))
+        asyncio.run(_serve_by_hypercorn(config, settings))
         return 0
 
     return run
 
 
-async def _serve_by_hypercorn(config: Any, end_seconds: float) -> None:
-    """Serve until a signal, and then so long at most: Hypercorn waits for ever for a client that reads nothing."""
+async def _serve_by_hypercorn(config: Any, settings: Settings) -> None:
+    """Serve until a signal; then break the exports off ourselves, since Hypercorn may wait for them for ever.
+
+    Where a client reads nothing, Hypercorn waits for its connection even so: then the process ends with the
+    sources closed and that connection open.
+    """
     from hypercorn.asyncio import serve as serve_by_hypercorn
 
-    from asgi_export.service import app
+    from asgi_export.service import make_export_app, make_service
 
+    exports = make_export_app(settings)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    serving = asyncio.ensure_future(serve_by_hypercorn(cast("Any", app), config, shutdown_trigger=stop.wait))
+    app: Any = make_service(settings, exports)
+    serving = asyncio.ensure_future(serve_by_hypercorn(app, config, shutdown_trigger=stop.wait))
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.wait({serving}, timeout=end_seconds)
+    if stop.is_set():  # connections of HTTP/2 that Hypercorn cuts down fail in its own hands, each with a traceback
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    await asyncio.wait({serving}, timeout=settings.drain_seconds)
+    await exports.stop()
+    await asyncio.wait({serving}, timeout=CLOSE_SECONDS)
     stopped.cancel()
-    if serving.done():
-        await serving
-    else:
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # tasks cut down here complain, each with a traceback
-        serving.cancel()
+    if not serving.done():
+        logging.shutdown()
+        os._exit(0)
+    if not stop.is_set():
+        await serving  # the start failed
+    elif error := serving.exception():
+        logging.getLogger("asgi_export").debug("Hypercorn's own end failed", exc_info=error)
 
 
 _SERVERS: dict[str, Callable[[Settings], Run]] = {"uvicorn": uvicorn_server, "hypercorn": hypercorn_server}

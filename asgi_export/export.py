@@ -107,8 +107,18 @@ async def open_chunks(
             yield chunks
         return
     on_loop = _LoopWriter(writer, workers, in_threads=in_threads)
-    async with cursor as batches, aclosing(_chunks(batches, on_loop)) as chunks:
+    async with cursor as batches, _closing(batches), aclosing(_chunks(batches, on_loop)) as chunks:
         yield chunks
+
+
+@asynccontextmanager
+async def _closing(batches: AsyncIterator[Batch]) -> AsyncIterator[None]:
+    """Close a generator here and now, not whenever it is collected, in a task of its own."""
+    try:
+        yield
+    finally:
+        if isinstance(batches, AsyncGenerator):
+            await batches.aclose()
 
 
 class _LoopWriter:

@@ -19,16 +19,25 @@ async def failing(checks: Mapping[str, Check], *, seconds: float = CHECK_SECONDS
     tasks = {name: asyncio.create_task(_called(check)) for name, check in checks.items()}
     if not tasks:
         return []
-    _, late = await asyncio.wait(tasks.values(), timeout=seconds)
-    for task in late:
-        task.cancel()
+    late: list[asyncio.Task[None]] = []
+    try:
+        await asyncio.wait(tasks.values(), timeout=seconds)
+    finally:
+        late += [task for task in tasks.values() if not task.done()]
+        for task in late:
+            task.cancel()
     failed = []
     for name, task in tasks.items():
-        error = TimeoutError(f"no answer within {seconds} s") if task in late else task.exception()
+        error = TimeoutError(f"no answer within {seconds} s") if task in late else _error_of(task)
         if error is not None:
             logger.warning("%s is not ready: %s", name, error)
             failed.append(name)
     return failed
+
+
+def _error_of(task: asyncio.Task[None]) -> BaseException | None:
+    """What a check raised; a driver may raise CancelledError of its own."""
+    return ConnectionError("the check was cancelled") if task.cancelled() else task.exception()
 
 
 def _called(check: Check) -> Coroutine[Any, Any, None]:

@@ -17,7 +17,15 @@ from asgi_export.asgi.negotiate import IDENTITY
 from asgi_export.asgi.stream import Bounds, BrokenOff, Ending, Outcome, Pump
 from asgi_export.catalogue import Plan
 from asgi_export.dataset import Encoder
-from asgi_export.errors import ExportError, Header, OverQuota, SourceFailed, TooManyRequests, Unavailable
+from asgi_export.errors import (
+    ExportError,
+    Header,
+    OverQuota,
+    SourceFailed,
+    StartupError,
+    TooManyRequests,
+    Unavailable,
+)
 from asgi_export.export import ChunkWriter, open_chunks
 from asgi_export.limiter.leases import Leases, MemoryLeases
 from asgi_export.workers import Workers
@@ -25,6 +33,9 @@ from asgi_export.workers import Workers
 logger = logging.getLogger("asgi_export")
 
 FULL_RETRY_SECONDS = 5
+
+FOR_OPERATOR = (SourceFailed, StartupError)
+"""Errors whose words belong into the log, not to the client."""
 
 
 class RunningExports:
@@ -112,13 +123,14 @@ def _conclude(outcome: Outcome, exchange: Exchange) -> None:
     """Return for an export that is over for its client; raise what answers it, or what breaks it off."""
     exchange.first_byte_seconds = outcome.first_byte_seconds
     ending, error = exchange.ending, outcome.error
-    answered = isinstance(error, ExportError) and not outcome.head_sent
+    for_client = isinstance(error, ExportError) and not isinstance(error, FOR_OPERATOR)
+    answered = for_client and not outcome.head_sent
     if error is not None and not answered:
         logger.error("export %s of %s: %s", exchange.request_id, exchange.dataset, ending, exc_info=error)
     if ending in (Ending.COMPLETE, Ending.CLIENT_LEFT):
         return
     if outcome.head_sent:
         raise BrokenOff(f"export {exchange.request_id}: {ending}; the connection is broken off") from None
-    if isinstance(error, ExportError) and not isinstance(error, SourceFailed):
+    if isinstance(error, ExportError) and for_client:
         raise error
     raise Unavailable(f"dataset {exchange.dataset} cannot be read now", retry_after_seconds=5) from None

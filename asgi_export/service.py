@@ -55,12 +55,41 @@ def make_store(settings: Settings) -> Store:
     )
 
 
-def make_service(settings: Settings) -> ASGIApp:
-    """The application with everything around it. Raises `StartupError`."""
-    app: ASGIApp = RateLimit(make_export_app(settings), store=make_store(settings), rules=settings.limit)
+def make_service(settings: Settings, exports: ExportApp | None = None) -> ASGIApp:
+    """The application, made here or given, with everything around it. Raises `StartupError`."""
+    app: ASGIApp = RateLimit(
+        exports or make_export_app(settings),
+        store=make_store(settings),
+        rules=settings.limit,
+        max_query_bytes=settings.max_query_bytes,
+        max_header_bytes=settings.max_header_bytes,
+    )
     if settings.api_keys:
-        app = ApiKeys(app, keys=KeyFile(Path(settings.api_keys)))
-    return Observe(app, metrics=Metrics() if settings.metrics and metrics_available() else None)
+        app = ApiKeys(
+            app,
+            keys=KeyFile(Path(settings.api_keys)),
+            max_query_bytes=settings.max_query_bytes,
+            max_header_bytes=settings.max_header_bytes,
+        )
+    return WithoutWebSockets(Observe(app, metrics=Metrics() if settings.metrics and metrics_available() else None))
+
+
+class WithoutWebSockets:
+    """Around the service: a websocket is refused by the protocol, which servers answer 403.
+
+    The applications inside raise for it, as for every scope type that they do not know; here, where anybody may
+    knock, that would be a 500 and a traceback a knock. ASGI WebSocket, Close.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000, "reason": None})
+        else:
+            await self._app(scope, receive, send)
 
 
 class NotStarted:

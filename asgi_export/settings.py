@@ -6,7 +6,6 @@ One table names every setting: its flag, its variable, its key in the file, and 
 from __future__ import annotations
 
 import shlex
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from asgi_export.errors import StartupError
 from asgi_export.limiter.rules import parse_rules
 from asgi_export.limiter.sliding_window import Rule
+from asgi_export.toml_file import read_toml
 
 SERVERS = ("uvicorn", "hypercorn")
 POLICIES = ("local", "allow", "deny")
@@ -173,12 +173,7 @@ def _read(setting: Setting, label: str, text: str) -> Any:
 
 
 def _from_file(path: Path) -> Sequence[tuple[str, Any]]:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StartupError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StartupError(f"{path}: not TOML: {error}") from None
+    document = read_toml(path)
     table = {setting.name: setting for setting in TABLE}
     unknown = document.keys() - {found.name for found in fields(Settings)}
     if unknown:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Self
+
+from asgiref.testing import ApplicationCommunicator
 
 from asgi_export import Column, Selection
 from asgi_export.dataset import Batch, Row
@@ -26,43 +29,113 @@ def http_scope(path: str = "/api/v1/exports/csv", query: str = "", **changes: An
     }
 
 
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run a scenario; afterwards no task but its own may be left, and nobody may have missed an exception."""
+
+    async def checked() -> None:
+        missed: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: missed.append(context))
+        async with asyncio.timeout(20):
+            await scenario
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not left, f"left over: {left}"
+        assert missed == []
+
+    asyncio.run(checked())
+
+
+def communicator(app: Any, scope: Any) -> Any:
+    """The server of asgiref for one scope, whose methods have no types."""
+    return ApplicationCommunicator(app, scope)  # type: ignore[no-untyped-call]
+
+
+class Turns:
+    """Counts the turns of the loop while it is entered; `at_turn` is called at each."""
+
+    def __init__(self, at_turn: Callable[[], None] | None = None) -> None:
+        self.count = 0
+        self._at_turn = at_turn
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _run(self) -> None:
+        while True:
+            self.count += 1
+            if self._at_turn is not None:
+                self._at_turn()
+            await asyncio.sleep(0)
+
+
 class Client:
     """The server's side of one request: records what is sent, and leaves when the test says so.
 
     `on_chunk` is awaited inside `send`, with the number of body messages so far: that is where a test makes
-    things happen. It watches that `receive` is called by one party at a time, and never after a disconnect.
+    things happen. `requests` messages of request body come before the client is silent. What no application may do
+    is noted in `violations`: an exception there would be taken for one of the server's, and dropped.
     """
 
     def __init__(self, on_chunk: Callable[[int], Awaitable[None]] | None = None, requests: int = 1) -> None:
         self.sent: list[Any] = []
         self.gone = asyncio.Event()
-        self.receiving = 0
-        self.received_after_disconnect = False
+        self.violations: list[str] = []
+        self.requests = requests
+        self._receiving = 0
+        self._sending = 0
         self._disconnected = False
         self._on_chunk = on_chunk
-        self._requests = requests
 
     def leave(self) -> None:
         self.gone.set()
 
+    async def ask(self, app: Any, query: str = "", **scope: Any) -> None:
+        """Have `app` answer this client; afterwards nothing that a server relies on may have been broken."""
+        try:
+            await app(http_scope(query=query, **scope), self.receive, self.send)
+        finally:
+            assert self.violations == []
+
     async def receive(self) -> Any:
-        assert self.receiving == 0, "two receive() at once"
-        self.received_after_disconnect |= self._disconnected
-        if self._requests:
-            self._requests -= 1
-            return {"type": "http.request", "body": b"ignored", "more_body": bool(self._requests)}
-        self.receiving += 1
+        if self._receiving:
+            self.violations.append("two receive() at once")
+        if self._disconnected:
+            self.violations.append("receive() after http.disconnect")
+        if self.requests:
+            self.requests -= 1
+            return {"type": "http.request", "body": b"ignored", "more_body": bool(self.requests)}
+        self._receiving += 1
         try:
             await self.gone.wait()
         finally:
-            self.receiving -= 1
+            self._receiving -= 1
         self._disconnected = True
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
+        self._check(message)
         self.sent.append(message)
-        if self._on_chunk is not None and message["type"] == "http.response.body":
-            await self._on_chunk(len(self.chunks))
+        self._sending += 1
+        try:
+            if self._on_chunk is not None and message["type"] == "http.response.body":
+                await self._on_chunk(len(self.chunks))
+        finally:
+            self._sending -= 1
+
+    def _check(self, message: Any) -> None:
+        if self._sending:
+            self.violations.append("two send() at once")
+        if self.complete:
+            self.violations.append("send() after the last message")
+        if (message["type"] == "http.response.start") == bool(self.sent):
+            self.violations.append("a response is one start and then bodies")
+        if type(message.get("body", b"")) is not bytes:
+            self.violations.append("a body is bytes")
 
     @property
     def status(self) -> int:
@@ -92,8 +165,8 @@ class Events(list[str]):
 class Recorded:
     """A dataset of `rows` rows in batches of `batch_rows`, which notes when it is opened and closed.
 
-    `fail_at` raises `error` in place of that batch; `hang_at` never gives it; `slow_close` takes that many turns of
-    the loop to close. Without `rows` it is endless.
+    `fail_at` raises `error` in place of that batch; `hang_at` never gives it; `slow_open` and `slow_close` are turns
+    of the loop that opening and closing take; `fail_on_close` has the closing raise. Without `rows` it is endless.
     """
 
     name = "recorded"
@@ -108,7 +181,9 @@ class Recorded:
         fail_at: int | None = None,
         hang_at: int | None = None,
         hang_on_open: bool = False,
+        slow_open: int = 0,
         slow_close: int = 0,
+        fail_on_close: bool = False,
         error: BaseException | None = None,
     ) -> None:
         self.events = Events()
@@ -119,7 +194,9 @@ class Recorded:
         self._fail_at = fail_at
         self._hang_at = hang_at
         self._hang_on_open = hang_on_open
+        self._slow_open = slow_open
         self._slow_close = slow_close
+        self._fail_on_close = fail_on_close
         self._error = error if error is not None else RuntimeError("the disk is on fire")
 
     def open(self, selection: Selection) -> Any:
@@ -128,6 +205,8 @@ class Recorded:
     async def __aenter__(self) -> AsyncIterator[Batch]:
         if self._hang_on_open:
             await self._hang()
+        for _ in range(self._slow_open):
+            await asyncio.sleep(0)
         self.events.append("opened")
         return self._batches()
 
@@ -135,6 +214,8 @@ class Recorded:
         for _ in range(self._slow_close):
             await asyncio.sleep(0)
         self.events.append("closed")
+        if self._fail_on_close:
+            raise self._error
 
     async def _batches(self) -> AsyncIterator[Batch]:
         while self._rows is None or self.given * self._batch_rows < self._rows:
@@ -153,6 +234,18 @@ class Recorded:
     async def _hang(self) -> None:
         self.hanging.set()
         await asyncio.Event().wait()
+
+
+class Stubborn(Recorded):
+    """Waits in its third batch, and takes a cancellation there for a reason to go on."""
+
+    async def _batches(self) -> AsyncIterator[Batch]:
+        while True:
+            if self.given == 2:
+                with suppress(asyncio.CancelledError):
+                    await self._hang()
+            self.given += 1
+            yield self._batch()
 
 
 class Blocking:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "asgi_export"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("dataset", "extras", "workers"),
+    ("dataset", "extras", "toml_file", "workers"),
     ("asgi", "sources", "formats", "limiter"),
     ("access",),
     ("middleware",),
@@ -30,7 +33,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 
 EXCEPTIONS = {("export", "parameters")}
 
+COLUMNS = {"formats/columnar", "formats/arrow_schema", "formats/arrow", "sources/files", "sources/arrow_items"}
+
 LIBRARIES = {
+    "pyarrow": COLUMNS,
+    "polars": {"formats/arrow"},
     "uvicorn": {"cli"},
     "hypercorn": {"cli"},
     "asyncpg": {"sources/postgres_driver"},
@@ -40,7 +47,12 @@ LIBRARIES = {
     "prometheus_client": {"middleware/metrics"},
 }
 
+"""Where an optional library may be named; a room may be of several files that begin alike."""
+
 FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
+}
 
 
 def room_of(module: str) -> str:
@@ -50,12 +62,23 @@ def room_of(module: str) -> str:
 
 
 def imports(path: Path) -> Iterator[str]:
+    """The modules that a file names in import statements, wherever they stand."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            yield str(node.module)
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else str(node.module) for name in names)
+
+
+def opened(path: Path) -> Iterator[str]:
+    """The modules that a file opens by `import_extra`, when they are first needed."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_extra":
+            (name,) = node.args
+            if isinstance(name, ast.Constant):
+                yield str(name.value)
 
 
 def floor_of(room: str) -> int:
@@ -66,8 +89,9 @@ def floor_of(room: str) -> int:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_down(path: Path) -> None:
+    """And so nobody inside imports the package's own names, but for the command line its version."""
     room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    for module in imports(path):
+    for module in {*imports(path), *opened(path)}:
         if module.split(".")[0] != "asgi_export" or room_of(module) == room:
             continue
         other = room_of(module)
@@ -77,9 +101,28 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_optional_libraries_stay_in_their_rooms(path: Path) -> None:
     name = path.relative_to(PACKAGE).with_suffix("").as_posix()
-    for module in imports(path):
-        rooms = LIBRARIES.get(module.split(".")[0])
-        assert rooms is None or name in rooms, f"{name} imports {module}"
+    for module in {*imports(path), *opened(path)}:
+        rooms = LIBRARIES.get(module.split(".")[0], {name})
+        assert any(name.startswith(room) for room in rooms), f"{name} imports {module}"
+
+
+def test_no_file_stands_on_itself() -> None:
+    """Not even within a room."""
+    needs = {module: {found for found in imports(path) if found in MODULES} for module, path in MODULES.items()}
+    assert len(list(TopologicalSorter(needs).static_order())) == len(FILES)
+
+
+def test_every_file_is_on_the_list_and_the_list_names_no_other() -> None:
+    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+    assert rooms == {room for floor in FLOORS for room in floor}
+
+
+def test_the_service_is_imported_without_what_is_heavy() -> None:
+    """Polars and pyarrow cost 50 MB, where nobody asked for columns."""
+    heavy = {"duckdb", "hypercorn", "numpy", "pandas", "polars", "pyarrow"}
+    script = f"import sys, asgi_export.service, asgi_export.cli; print({heavy} & sys.modules.keys())"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
 
 
 def test_the_readme_names_every_room() -> None:

@@ -19,7 +19,6 @@ import logging
 import os
 import re
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from datetime import time as clock_time
@@ -30,13 +29,14 @@ from asgi_export.access.plans import AccessPlan, KeyRing, Owner
 from asgi_export.errors import StartupError
 from asgi_export.limiter.rules import parse_rules
 from asgi_export.limiter.sliding_window import Rule
+from asgi_export.toml_file import read_toml
 
 logger = logging.getLogger("asgi_export.keys")
 
 LOOK_AGAIN_SECONDS = 1.0
 _OWNER = re.compile(r"[A-Za-z0-9._@+-]{1,64}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
-_BOUNDS = ("exports_at_once", "max_rows", "max_bytes", "bytes_a_day")
+_BOUNDS = ("exports_at_once", "max_rows", "max_bytes")
 _PLAN_NAMES = {"limits", "datasets", "columns", *_BOUNDS}
 _KEY_NAMES = {"sha256", "plan", "expires"}
 
@@ -82,12 +82,7 @@ class KeyFile:
 
 def read_key_file(path: Path) -> KeyRing:
     """The keys of a file. Raises `StartupError`: one line with the place, what came and what was expected."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StartupError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StartupError(f"{path}: not TOML: {error}") from None
+    document = read_toml(path)
     try:
         return _read(document)
     except ValueError as error:

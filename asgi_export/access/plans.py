@@ -24,8 +24,8 @@ _INDEX_BYTES = 4
 class AccessPlan:
     """What the keys of a plan get; None is no bound.
 
-    `rules` are their request limits, none for the service's own. `max_rows` and `max_bytes` bound one export,
-    `bytes_a_day` all exports of a key in any day. `datasets` are the names that may be read; `columns` those of a
+    `rules` are their request limits, none for the service's own. `exports_at_once` are those of one process,
+    `max_rows` and `max_bytes` bound one export. `datasets` are the names that may be read; `columns` those of a
     dataset, where not all of them may.
     """
 
@@ -34,7 +34,6 @@ class AccessPlan:
     exports_at_once: int | None = None
     max_rows: int | None = None
     max_bytes: int | None = None
-    bytes_a_day: int | None = None
     datasets: frozenset[str] | None = None
     columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
 

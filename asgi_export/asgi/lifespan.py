@@ -70,7 +70,10 @@ class AroundLifespan:
         elif message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
             if self._failed:
                 return
-            await self._stop()
+            try:
+                await self._stop()
+            except Exception as error:
+                message = {"type": "lifespan.shutdown.failed", "message": reason(error)}
         await self._send(message)
 
 

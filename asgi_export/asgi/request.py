@@ -89,7 +89,7 @@ def path_segments(scope: HTTPScope) -> Segments:
     raw: Any = scope.get("raw_path")
     if isinstance(raw, bytes):
         raw = raw.partition(b"?")[0]
-        if unquote_to_bytes(raw) == path.encode("utf-8", "surrogateescape"):
+        if unquote_to_bytes(raw) == path.encode("utf-8", "surrogatepass"):
             pieces = _split(_origin_form(raw.decode("latin-1")))
             return tuple([unquote_to_bytes(piece).decode("utf-8", "replace") for piece in pieces])
     return _split(_origin_form(path))

@@ -14,9 +14,11 @@ is *finishing* from then on: servers report a disconnect after a complete respon
 tells the supervisor and never calls `receive` again, as some servers then block for ever.
 
 *The supervisor*, the caller's own task, waits for either, for `max_seconds`, or for `stop`. Whatever comes first
-cancels the producer, once; a source is given `close_seconds` to be left, through any number of cancellations
-of the caller. An `OSError` out of `send` (ASGI HTTP 2.4) counts as a disconnect. `TimeoutError` is an `OSError`
-too, so a stall is told by the time-out's own state, not by the exception.
+cancels the producer, once, and not while it is leaving the source: a close that is interrupted may give nothing
+back. For that it has `close_seconds`, through any number of cancellations of the caller; then it is cancelled
+again and abandoned. A source that swallows its cancellation finds that nothing more is sent. An `OSError` out of
+`send` (ASGI HTTP 2.4) counts as a disconnect. `TimeoutError` is an `OSError` too, so a stall is told by the
+time-out's own state, not by the exception.
 
 How it ends is an `Ending`. Where the head is out and the export is not whole, the last words (the error line of
 CSV) are sent, if no chunk was interrupted half-way, and the caller must raise `BrokenOff`: both servers then
@@ -113,6 +115,7 @@ class Pump:
         self._bounds = bounds
         self._head_sent = False
         self._sending = False
+        self._leaving = False
         self._finishing = False
         self.bytes = 0
         self._started = 0.0
@@ -148,17 +151,32 @@ class Pump:
 
     async def _produce(self) -> None:
         async with self._open_chunks() as chunks:
-            chunk = await anext(chunks, b"")
-            self._head_sent = self._sending = True
-            await self._send_bounded(self._head)
-            await self._send_chunk(chunk)
-            self._first_byte_seconds = time.monotonic() - self._started
-            async for chunk in chunks:
-                await self._send_chunk(chunk)
+            try:
+                await self._send_all(chunks)
+            finally:
+                self._leaving = True
+        self._leaving = False
+        self._check_stopped()
         self._finishing = self._sending = True
         await self._send_bounded(body(b"", more=False))
 
+    async def _send_all(self, chunks: AsyncIterator[bytes]) -> None:
+        chunk = await anext(chunks, b"")
+        self._check_stopped()
+        self._head_sent = self._sending = True
+        await self._send_bounded(self._head)
+        await self._send_chunk(chunk)
+        self._first_byte_seconds = time.monotonic() - self._started
+        async for chunk in chunks:
+            await self._send_chunk(chunk)
+
+    def _check_stopped(self) -> None:
+        """End a producer that was told to stop, and whose source swallowed the cancellation or was being left."""
+        if self._stopped.done():
+            raise asyncio.CancelledError
+
     async def _send_chunk(self, chunk: bytes) -> None:
+        self._check_stopped()
         self._sending = True
         for start in range(0, len(chunk), MAX_CHUNK_BYTES):
             if start:
@@ -204,8 +222,11 @@ class Pump:
             self.stop(Ending.FAILED)  # unless the producer's own verdict is better; see _verdict
             return cancelled
         self.stop(Ending.CUT_OFF)
-        producer.cancel()
-        return await _joined(producer, seconds=self._bounds.close_seconds) or cancelled
+        if not self._leaving:
+            producer.cancel()
+        cancelled = await _joined(producer, seconds=self._bounds.close_seconds) or cancelled
+        producer.cancel()  # where it is still there
+        return cancelled
 
     def _outcome(self, producer: asyncio.Task[None]) -> Outcome:
         ending, error = self._verdict(producer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from asgi_export.dataset import Column, Dialect, Encoder
 from asgi_export.errors import StartupError, Unavailable
@@ -13,6 +14,12 @@ from asgi_export.formats.json_lines import JsonLinesEncoder
 
 ERROR_LINE = b'"__ERROR__","internal_server_error"'
 """The last line of a broken export for clients that cannot see a broken connection."""
+
+CUT_MESSAGE = b"\xff\xff\xff\xff\x10\x00\x00\x00"
+"""The beginning of an Arrow message of which no more comes: readers take the mere end of a stream for its end.
+
+https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +34,21 @@ class Format:
     encoder: Callable[[Sequence[Column], Dialect], Encoder]
     delimiter: str = ""
     in_threads: bool = False
+    cut: bytes = b""
+    library: str = ""
 
     @property
     def delimited(self) -> bool:
         return bool(self.delimiter)
 
+    @property
+    def available(self) -> bool:
+        """Whether the library that it stands on, if any, is installed."""
+        return not self.library or find_spec(self.library) is not None
+
     def last_words(self, dialect: Dialect) -> bytes:
-        """What a broken export ends with: a line where lines are free, nothing where bytes have a structure."""
-        return ERROR_LINE + dialect.newline.encode() if self.delimited else b""
+        """What a broken export ends with: a line where lines are free, else `cut`, which is no end."""
+        return ERROR_LINE + dialect.newline.encode() if self.delimited else self.cut
 
 
 def _columnar(name: str) -> Callable[[Sequence[Column], Dialect], Encoder]:
@@ -57,7 +71,20 @@ FORMATS: dict[str, Format] = {
         Format("csv", "text/csv; charset=utf-8", DelimitedEncoder, ","),
         Format("tsv", "text/tab-separated-values; charset=utf-8", DelimitedEncoder, "\t"),
         Format("ndjson", "application/x-ndjson", JsonLinesEncoder),
-        Format("parquet", "application/vnd.apache.parquet", _columnar("ParquetEncoder"), in_threads=True),
-        Format("arrow", "application/vnd.apache.arrow.stream", _columnar("ArrowEncoder"), in_threads=True),
+        Format(
+            "parquet",
+            "application/vnd.apache.parquet",
+            _columnar("ParquetEncoder"),
+            in_threads=True,
+            library="pyarrow",
+        ),
+        Format(
+            "arrow",
+            "application/vnd.apache.arrow.stream",
+            _columnar("ArrowEncoder"),
+            in_threads=True,
+            cut=CUT_MESSAGE,
+            library="pyarrow",
+        ),
     )
 }

@@ -11,7 +11,7 @@ from asgi_export.access.key_file import KeyFile
 from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import AroundLifespan
 from asgi_export.asgi.message import ASGIApp, HTTPScope, Receive, Scope, Send
-from asgi_export.asgi.request import read_request
+from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, read_request
 from asgi_export.errors import ExportError, Unauthorized
 
 CHALLENGE = (b"www-authenticate", b'Bearer realm="exports"')
@@ -24,9 +24,18 @@ class ApiKeys:
     changes, and on SIGHUP where the server leaves that signal free.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: KeyFile) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: KeyFile,
+        max_query_bytes: int = MAX_QUERY_BYTES,
+        max_header_bytes: int = MAX_HEADER_BYTES,
+    ) -> None:
         self._app = app
         self._keys = keys
+        self._max_query_bytes = max_query_bytes
+        self._max_header_bytes = max_header_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -39,9 +48,12 @@ class ApiKeys:
 
     def _identify(self, scope: HTTPScope) -> None:
         try:
-            request = read_request(scope)
-        except ExportError:
-            return  # too large to be looked at; whoever reads it next says so
+            request = read_request(
+                scope, max_query_bytes=self._max_query_bytes, max_header_bytes=self._max_header_bytes
+            )
+        except ExportError as error:  # too large to be looked at, and so nobody's
+            set_caller(scope, Caller("address:", refusal=error))
+            return
         key = key_of(request)
         owner = self._keys.ring().find(key) if key else None
         if owner is not None:

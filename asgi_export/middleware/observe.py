@@ -98,7 +98,7 @@ def access_line(scope: HTTPScope, exchange: Exchange, status: int, sent: int, se
     """The line of one request; `status` is 0 where the client left before there was an answer."""
     fields = [
         f"request_id={exchange.request_id}",
-        f"method={quote(scope['method'][:20])}",
+        f"method={quote(scope['method'][:20], errors='replace')}",
         f"path={logged_path(scope['path'])}",
         f"status={status}",
         f"bytes={sent}",

@@ -17,7 +17,7 @@ from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import AroundLifespan
 from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Scope, Send
 from asgi_export.asgi.problem import send_problem
-from asgi_export.asgi.request import probe_of, read_request
+from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, probe_of, read_request
 from asgi_export.errors import ExportError, Header, TooManyRequests
 from asgi_export.limiter.memory_store import MemoryStore
 from asgi_export.limiter.sliding_window import Decision, Rule, RuleState
@@ -44,10 +44,14 @@ class RateLimit:
         limit: int = 60,
         window_seconds: float = 60,
         rules: Sequence[Rule] | None = None,
+        max_query_bytes: int = MAX_QUERY_BYTES,
+        max_header_bytes: int = MAX_HEADER_BYTES,
     ) -> None:
         self._app = app
         self._store = store if store is not None else MemoryStore()
         self._rules = tuple(rules or [Rule(limit, round(window_seconds * 1e9))])
+        self._max_query_bytes = max_query_bytes
+        self._max_header_bytes = max_header_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -62,7 +66,9 @@ class RateLimit:
         exchange = exchange_of(scope)
         exchange.checks["limiter"] = self._store.check
         try:
-            request = read_request(scope)
+            request = read_request(
+                scope, max_query_bytes=self._max_query_bytes, max_header_bytes=self._max_header_bytes
+            )
             if probe_of(request):
                 await self._app(scope, receive, send)
                 return

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from asgi_export.dataset import Row
 from asgi_export.sources.sqlite_catalogue import text_or_bytes
 
-MOST_ROWS = 1000
+MOST_ROWS = 500
 MOST_CELLS = 4096
 MOST_BYTES = 256 * 1024
 """Bounds of a batch, as Python objects: past these a batch gets no faster, only larger."""
@@ -41,7 +41,7 @@ STEPS_BETWEEN_LOOKS = 100_000
 """Instructions of SQLite's machine, about a millisecond."""
 
 RETRY_SECONDS = 0.01
-SMALL_CACHE_KIB = 64
+SMALL_CACHE_KIB = 32
 """The page cache of a scan, which reads every page once: as fast as the default of 2 MiB."""
 
 T = TypeVar("T")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import socket
 import struct
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -97,7 +99,19 @@ def test_many_connections_that_say_nothing_do_not_stop_others(nasty: Server) -> 
             client.close()
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.skipif(
+                name == "hypercorn" and sys.version_info >= (3, 12),
+                reason="plain Hypercorn waits for running responses for ever there; see test_cli for ours",
+            ),
+        )
+        for name in SERVERS
+    ],
+)
 def test_a_server_that_is_told_to_end_breaks_running_exports_off(name: str, tmp_path: Path, slow_db: Path) -> None:
     """Each download is visibly broken, every source is closed, and the process ends by itself."""
     port, events = free_port(), tmp_path / "events"
@@ -107,10 +121,11 @@ def test_a_server_that_is_told_to_end_breaks_running_exports_off(name: str, tmp_
         clients = [ask(server, f"{CSV}?dataset={dataset}") for dataset in ("endless", "endless_sync")]
         received = [bytearray(client.recv(1000)) for client in clients]
         server.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 15
         for client, data in zip(clients, received, strict=True):
-            client.settimeout(15)
             try:
                 while part := client.recv(1 << 20):
+                    assert time.monotonic() < deadline, "the download goes on"
                     data[:] = part[-100:]
             except ConnectionResetError:
                 data[:] = b"reset"

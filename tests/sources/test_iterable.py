@@ -14,7 +14,7 @@ import pytest
 
 from asgi_export import Column, ExportApp, Selection, dataset
 from asgi_export.asgi.stream import BrokenOff
-from tests.doubles import Client, http_scope
+from tests.doubles import Client, Turns, http_scope
 
 
 async def fetch(source: Any, query: str = "") -> Client:
@@ -165,18 +165,9 @@ def test_one_large_list_does_not_hold_the_loop() -> None:
         yield [(number, number, number, number) for number in range(100_000)]
 
     async def scenario() -> int:
-        turns = 0
-
-        async def tick() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        ticker = asyncio.create_task(tick())
-        await fetch(source)
-        ticker.cancel()
-        return turns
+        async with Turns() as turns:
+            await fetch(source)
+        return turns.count
 
     assert asyncio.run(scenario()) >= 90
 

@@ -9,7 +9,7 @@ import pytest
 
 from asgi_export import ExportApp, Selection, SimulatedDataset
 from asgi_export.sources.simulated import BLOCK_ROWS, blocks
-from tests.doubles import Client, http_scope
+from tests.doubles import Client, Turns, http_scope
 
 COLUMNS = ("id", "name", "value", "created_at")
 LINE = re.compile(r"(\d+),user-(\d+),\d+\.\d\d,\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -50,18 +50,9 @@ def test_moments_go_on_a_millisecond_a_row() -> None:
 
 def test_the_loop_turns_at_least_once_a_thousand_rows() -> None:
     async def scenario() -> int:
-        turns = 0
-
-        async def tick() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
         client = Client()
-        ticker = asyncio.create_task(tick())
-        await ExportApp([SimulatedDataset()])(http_scope(query="total=100000"), client.receive, client.send)
-        ticker.cancel()
-        return turns
+        async with Turns() as turns:
+            await ExportApp([SimulatedDataset()])(http_scope(query="total=100000"), client.receive, client.send)
+        return turns.count
 
     assert asyncio.run(scenario()) >= 100

@@ -1,0 +1,19 @@
+"""A TOML file that an operator wrote."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from asgi_export.errors import StartupError
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The document. Raises `StartupError`: one line with the path, and why it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartupError(f"{path}: not TOML: {error}") from None
