@@ -172,12 +172,12 @@ class RedisStore:
         wait_seconds = self._probe_at - asyncio.get_running_loop().time()
         return await self._fallback.hit(key, rules, retry_after_seconds=max(ceil(wait_seconds), 1))
 
-    async def _ask(self, script: Script, *words: bytes) -> Reply:
+    async def _ask(self, script: Script, *words: bytes, seconds: float = 0.0) -> Reply:
         """What a script on one key answers, within the bound; sent whole where the server does not know it."""
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._bound_seconds
+        give_up_at = loop.time() + (seconds or self._bound_seconds)
         try:
-            return await self._link.call(pack(*script.by_digest, b"1", *words), self._bound_seconds)
+            return await self._link.call(pack(*script.by_digest, b"1", *words), give_up_at - loop.time())
         except UnknownScript:
             return await self._link.call(pack(*script.whole, b"1", *words), max(give_up_at - loop.time(), 0.0))
 
@@ -212,7 +212,7 @@ class RedisStore:
             await asyncio.sleep(delay)
             delay = min(2 * delay, LAST_PROBE_SECONDS)
             with suppress(StoreDown):
-                await self._link.call(_PING, max(self._bound_seconds, CONNECT_SECONDS))
+                await self._probe()
                 told = await self._hand_in()
         self._recovery = None
         if self._breaker.open:
@@ -223,6 +223,11 @@ class RedisStore:
                 loop.time() - self._down_since,
                 told,
             )
+
+    async def _probe(self) -> None:
+        """A hit that is forgotten in a millisecond: a server that is full answers a PING all the same."""
+        key = f"{self._prefix}:{{probe}}:hits".encode()
+        await self._ask(self._hit_script, key, b"1", b"1000", seconds=max(self._bound_seconds, CONNECT_SECONDS))
 
     async def _hand_in(self) -> int:
         """Tell Redis the hits that it missed; how many. Nothing is awaited after the last one was found."""

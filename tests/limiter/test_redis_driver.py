@@ -84,7 +84,7 @@ def test_the_passwords_of_a_master_and_of_its_sentinels_are_told_apart() -> None
 
 
 def test_nothing_is_retried() -> None:
-    assert options_of("redis://cache:6379/0")["retry"].get_retries() == 0
+    assert options_of("redis://cache:6379/0")["retry"]._retries == 0
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from asgi_export.errors import Unavailable
 from asgi_export.limiter import redis_store
-from asgi_export.limiter.outage import OnFailure
-from asgi_export.limiter.redis_store import RedisStore
+from asgi_export.limiter.outage import HandIn, OnFailure
+from asgi_export.limiter.redis_store import RedisStore, Script
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
 from tests.redis_server import DURABLE, RedisServer, running
 
@@ -178,7 +179,7 @@ def test_a_hit_that_has_left_its_window_is_not_handed_in(empty_redis: RedisServe
         await asyncio.sleep(0.1)
         empty_redis.start()
         await back(store)
-        assert empty_redis.call("DBSIZE") == 0
+        assert empty_redis.call("KEYS", "*") == []
 
     with_stores(empty_redis, scenario)
 
@@ -292,22 +293,52 @@ def test_a_pause_longer_than_the_bound_is_not(empty_redis: RedisServer) -> None:
     with_stores(empty_redis, scenario)
 
 
-def test_replies_that_are_errors_are_an_outage_too(empty_redis: RedisServer) -> None:
-    """Out of memory, a replica that takes no writes, a script of another's that runs on and on."""
+@pytest.mark.parametrize("policy", ["local", "deny"])
+def test_a_server_that_answers_with_errors_is_an_outage_until_it_takes_hits_again(
+    empty_redis: RedisServer, policy: OnFailure, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is out of memory, and answers PING all the same: one line when that begins, one when it ends."""
+    monkeypatch.setattr(redis_store, "FIRST_PROBE_SECONDS", 0.01)
+    caplog.set_level(logging.INFO, "asgi_export.limiter")
 
     async def scenario(store: RedisStore) -> None:
         assert await admitted(store, 1) == 1
         empty_redis.call("CONFIG", "SET", "maxmemory", "1")
-        assert await admitted(store, 20) == 9
+        for _ in range(9):
+            with suppress(Unavailable):
+                await store.hit("k", TEN)
+        assert store._breaker.open
+        await asyncio.sleep(0.2)  # three probes or four
         assert store._breaker.open
         empty_redis.call("CONFIG", "SET", "maxmemory", "0")
         await back(store)
-        assert await admitted(store, 20) == 0
+        assert await admitted(store, 20) == (9 if policy == "deny" else 0)
+        assert len(caplog.messages) == 2
 
     try:
-        with_stores(empty_redis, scenario)
+        with_stores(empty_redis, scenario, on_failure=policy)
     finally:
         empty_redis.call("CONFIG", "SET", "maxmemory", "0")
+
+
+def test_what_could_not_be_handed_in_is_handed_in_by_the_next_probe(empty_redis: RedisServer) -> None:
+    async def scenario(store: RedisStore, other: RedisStore) -> None:
+        good, bad = store._hand_in_script, Script(b"return redis.error_reply('not now')")
+        put_back = store._fallback.put_back
+
+        def notice(taken: HandIn) -> None:
+            store._hand_in_script = good
+            put_back(taken)
+
+        store._hand_in_script, store._fallback.put_back = bad, notice  # type: ignore[method-assign]
+        empty_redis.kill()
+        assert await admitted(store, 6) == 6
+        empty_redis.start()
+        await back(store)
+        assert store._hand_in_script is good
+        assert await admitted(other, 20) == 4
+
+    with_stores(empty_redis, scenario, 2)
 
 
 @pytest.mark.parametrize("turns", range(8))
