@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 from asgi_export.access.key_file import KeyFile
@@ -114,6 +115,8 @@ class NotStarted:
 def service_from_environment() -> ASGIApp:
     """What `app` is."""
     set_up_logs()
+    if sys.platform == "linux":  # read when pyarrow is loaded: a stalled Parquet export holds 8 MB, not 13
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
     try:
         return make_service(load_settings({}, os.environ))
     except StartupError as error:

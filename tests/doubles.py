@@ -237,11 +237,11 @@ class Recorded:
 
 
 class Stubborn(Recorded):
-    """Waits in its third batch, and takes a cancellation there for a reason to go on."""
+    """Waits at `hang_at`, and takes a cancellation there for a reason to go on."""
 
     async def _batches(self) -> AsyncIterator[Batch]:
         while True:
-            if self.given == 2:
+            if self.given == self._hang_at:
                 with suppress(asyncio.CancelledError):
                     await self._hang()
             self.given += 1

@@ -13,7 +13,7 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -97,12 +97,41 @@ KINDS: dict[str, Kind] = {
         Decimal,
     ),
     "numbers": Kind([[1, 2], [], [None, 3]], pa.list_(pa.int64()), "bigint[]", "TEXT", json.loads),
+    "short": Kind([0, 2**15 - 1, -(2**15)], pa.int16(), "smallint", "INTEGER", int),
+    "exact": Kind(
+        [Decimal("1.0000000001"), Decimal("-9999999999999999999999999999.9999999999")],
+        pa.decimal128(38, 10),
+        "numeric(38,10)",
+        "TEXT",
+        Decimal,
+    ),
+    "huge": Kind([Decimal("9" * 59), Decimal(0)], pa.decimal256(60, 0), "numeric(60,0)", "TEXT", Decimal),
+    "clock": Kind(
+        [time(0), time(23, 59, 59, 999999), time(12, 30)], pa.time64("us"), "time", "TEXT", time.fromisoformat
+    ),
+    "words": Kind([["a,b", 'q"'], [], [None, "é"]], pa.list_(pa.string()), "text[]", "TEXT", json.loads),
+    "digits": Kind(["007", "1e5", "0x10", "-0", "NaN", "true"], pa.string(), "text", "TEXT", str),
+    "quotes": Kind(['"', '""', '","', "'", "\\"], pa.string(), "text", "TEXT", str),
+    "tabs": Kind(["\t", "a\tb", ";", "|"], pa.string(), "varchar(10)", "TEXT", str),
+    "subnormal": Kind([5e-324, 2.2250738585072014e-308, -0.0], pa.float64(), "float8", "REAL", float),
+    "halves": Kind([1.5, 2.25, -1024.125], pa.float64(), "double precision", "REAL", float),
+    "early": Kind([date(1582, 10, 15), date(1969, 12, 31)], pa.date32(), "date", "TEXT", date.fromisoformat),
+    "micro": Kind(
+        [datetime(2262, 4, 12, 23, 47, 16, 854776, UTC), datetime(2038, 1, 19, 3, 14, 8, tzinfo=UTC)],
+        pa.timestamp("us", "UTC"),
+        "timestamptz",
+        "TEXT",
+        moment,
+    ),
+    "octets": Kind(
+        [bytes(range(256)), b'\r\n,"'], pa.large_binary(), "bytea", "BLOB", lambda t: bytes.fromhex(t[2:])
+    ),
     "missing": Kind([None], pa.string(), "text", "TEXT", str),
 }
 NAMES = list(KINDS)
 ROWS: list[tuple[Any, ...]] = [
     (number, *[None if number % 7 == 6 else kind.values[number % len(kind.values)] for kind in KINDS.values()])
-    for number in range(100)
+    for number in range(300)
 ]
 COLUMNS = ["n", *NAMES]
 SCHEMA = pa.schema([("n", pa.int64()), *[(name, kind.arrow) for name, kind in KINDS.items()]])
@@ -118,8 +147,8 @@ def as_arrow() -> pa.Table:
 def sqlite_value(value: Any) -> Any:
     """What SQLite can hold of a value: dates and decimals as the text that we would write."""
     if isinstance(value, list):
-        return json.dumps(value, separators=(",", ":"))
-    if isinstance(value, date):
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    if isinstance(value, date | time):
         return value.isoformat()
     return str(value) if isinstance(value, Decimal) else value
 
@@ -159,7 +188,8 @@ def literal(value: Any, kind: Kind) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, list):
-        return "ARRAY[" + ", ".join("NULL" if item is None else str(item) for item in value) + "]::bigint[]"
+        items = [None if item is None else str(item).replace("'", "''") for item in value]
+        return "ARRAY[" + ", ".join("NULL" if item is None else f"'{item}'" for item in items) + f"]::{kind.postgres}"
     text = "\\x" + value.hex() if isinstance(value, bytes) else str(value)
     return "'" + text.replace("'", "''") + f"'::{kind.postgres}"
 
@@ -224,7 +254,7 @@ def json_value(value: Any) -> Any:
         return None
     if isinstance(value, bytes):
         return "\\x" + value.hex()
-    if isinstance(value, date):
+    if isinstance(value, date | time):
         return value.isoformat()
     return str(value) if isinstance(value, Decimal) else value
 
@@ -234,16 +264,18 @@ def test_ndjson_gives_the_same_values(source: Any) -> None:
     sqlite = "Sqlite" in type(source).__name__
     for row, expected in zip(in_order(rows), ROWS, strict=True):
         for name, found, value in zip(COLUMNS, row, expected, strict=True):
-            if sqlite and value is not None and name in ("flag", "numbers"):
+            if sqlite and value is not None and name in ("flag", "numbers", "words"):
                 assert found == sqlite_value(value)  # SQLite has no booleans and no lists
             else:
                 assert found == json_value(value), name
 
 
+DECIMALS = ("price", "exact", "huge")
+LISTS = ("numbers", "words")
 KNOWN = {
-    "Sqlite": ("flag", "day", "at", "naive", "price", "numbers"),
-    "function": ("price", "numbers"),
-    "Postgres": ("numbers",),
+    "Sqlite": ("flag", "day", "early", "at", "micro", "naive", "clock", *DECIMALS, *LISTS),
+    "function": (*DECIMALS, *LISTS),
+    "Postgres": LISTS,
 }
 """Columns that are another type in Parquet and Arrow, by source: SQLite has no such types, a function declares none,
 and lists out of rows are JSON."""

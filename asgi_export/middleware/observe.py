@@ -21,6 +21,7 @@ from asgi_export.errors import ExportError
 from asgi_export.middleware.metrics import Metrics
 
 logger = logging.getLogger("asgi_export.access")
+diagnostics = logging.getLogger("asgi_export")
 
 MAX_PATH_CHARACTERS = 500
 
@@ -76,7 +77,18 @@ class _Answer:
         self._export_running = False
 
     async def send(self, message: ASGISendEvent) -> None:
-        await self._send(message)
+        """Pass a message on. Raises `OSError` alone, which everybody further in takes as a client that left.
+
+        Once a request turns out to be broken in its body, uvicorn answers it itself, and h11's own exceptions
+        come out of `send`: nobody here is at fault.
+        """
+        try:
+            await self._send(message)
+        except OSError:
+            raise
+        except Exception as error:
+            diagnostics.warning("request %s: the server takes no answer: %r", self.exchange.request_id, error)
+            raise ConnectionError("the server takes no answer") from error
         if message["type"] == "http.response.start":
             self.status = message["status"]
             if self._metrics and self.status == 200 and self.exchange.dataset:

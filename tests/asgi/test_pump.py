@@ -13,7 +13,7 @@ import pytest
 from asgi_export import Bounds, ExportApp, dataset
 from asgi_export.asgi.stream import MAX_CHUNK_BYTES, BrokenOff
 from asgi_export.export import CHUNK_BYTES
-from tests.doubles import Blocking, Client, Recorded, Turns, run
+from tests.doubles import Blocking, Client, Recorded, run
 
 ERROR_LINE = b'"__ERROR__","internal_server_error"\n'
 
@@ -337,31 +337,6 @@ def test_after_the_shut_down_requests_are_answered_503() -> None:
         await export(app, client)
         assert client.status == 503
         assert b"shutting down" in client.body
-
-    run(scenario())
-
-
-def test_a_source_that_will_not_close_is_abandoned_in_time(caplog: pytest.LogCaptureFixture) -> None:
-    async def scenario() -> None:
-        source, client = Recorded(hang_at=3, slow_close=10**9), Client()
-        task = asyncio.create_task(export(ExportApp([source], bounds=Bounds(close_seconds=0.05)), client))
-        await source.hanging.wait()
-        client.leave()
-        await task
-        stubborn = asyncio.all_tasks() - {asyncio.current_task()}
-        for left in stubborn:
-            left.cancel()
-
-    asyncio.run(scenario())
-    assert "abandoned" in caplog.text
-
-
-def test_the_loop_is_given_back_after_every_chunk_though_send_never_suspends() -> None:
-    async def scenario() -> None:
-        client, turns = Client(), list[int]()
-        async with Turns(lambda: turns.append(len(client.chunks))):
-            await export(ExportApp([Recorded(100_000)]), client)
-        assert set(range(len(client.chunks) - 1)) <= set(turns)
 
     run(scenario())
 

@@ -14,7 +14,7 @@ import pytest
 from asgi_export import Bounds, ExportApp, dataset
 from asgi_export.asgi.message import head
 from asgi_export.asgi.stream import MAX_CHUNK_BYTES, BrokenOff, Ending, Outcome, Pump
-from tests.doubles import Client, Recorded, Stubborn, communicator, http_scope, run
+from tests.doubles import Client, Recorded, Stubborn, Turns, communicator, http_scope, run
 
 TURNS = range(60)
 """More than an export of two chunks takes, from the first call to the last message."""
@@ -191,18 +191,22 @@ def test_any_send_that_stalls_is_cut_off_without_last_words(stall_at: int, whole
     run(scenario())
 
 
-def test_a_chunk_that_was_interrupted_half_way_is_followed_by_nothing() -> None:
-    """`stop` comes while a send hangs: an error line could land inside a row."""
+@pytest.mark.parametrize("hang_at", [1, 2, 3])
+def test_a_message_that_was_interrupted_half_way_is_followed_by_nothing(hang_at: int) -> None:
+    """`stop` comes while a send hangs: an error line could land inside a row, or behind the last message."""
 
     async def scenario() -> None:
-        async def hang(_: int) -> None:
-            running.stop(Ending.CUT_OFF)
-            await asyncio.Event().wait()
+        async def hang(chunks: int) -> None:
+            if chunks == hang_at:
+                running.stop(Ending.CUT_OFF)
+                await asyncio.Event().wait()
 
-        client, source = Client(hang), Chunks([b"a"])
+        client, source = Client(hang), Chunks([b"a", b"b"])
         running = pump(client, source)
-        assert (await running.run()).ending is Ending.CUT_OFF
-        assert client.chunks == [b"a"]
+        async with asyncio.timeout(5):  # less than `close_seconds`: the source is not waited for
+            outcome = await running.run()
+        assert outcome.ending is Ending.CUT_OFF
+        assert client.chunks == [b"a", b"b", b""][:hang_at]
 
     run(scenario())
 
@@ -414,7 +418,7 @@ def test_a_source_that_goes_on_after_a_cancellation_is_left_all_the_same() -> No
     """It swallowed the only cancellation that it gets, as a careless `except` does."""
 
     async def scenario() -> None:
-        source, client = Stubborn(), Client()
+        source, client = Stubborn(hang_at=2), Client()
         task = asyncio.create_task(client.ask(ExportApp([source])))
         await source.hanging.wait()
         before = len(client.sent)
@@ -422,6 +426,66 @@ def test_a_source_that_goes_on_after_a_cancellation_is_left_all_the_same() -> No
         await task
         assert source.events == ["opened", "closed"]
         assert len(client.sent) == before
+
+    run(scenario())
+
+
+def test_a_source_that_goes_on_before_its_first_batch_gets_no_head_sent() -> None:
+    async def scenario() -> None:
+        source, client = Stubborn(hang_at=0), Client()
+        task = asyncio.create_task(client.ask(ExportApp([source])))
+        await source.hanging.wait()
+        client.leave()
+        await task
+        assert source.events == ["opened", "closed"]
+        assert client.sent == []
+
+    run(scenario())
+
+
+def test_an_export_that_is_stopped_while_its_source_is_being_left_is_not_ended_politely() -> None:
+    """And the source is left undisturbed."""
+
+    async def scenario() -> None:
+        class Leaving(Chunks):
+            @asynccontextmanager
+            async def open(self) -> AsyncIterator[AsyncIterator[bytes]]:
+                async with super().open() as chunks:
+                    yield chunks
+                running.stop(Ending.CUT_OFF)
+                await turns(10)
+                self.events.append("given back")
+
+        client, source = Client(), Leaving([b"a"])
+        running = pump(client, source)
+        assert (await running.run()).ending is Ending.CUT_OFF
+        assert source.events == ["entered", "left", "given back"]
+        assert client.chunks == [b"a", b"ERROR"]
+
+    run(scenario())
+
+
+def test_a_source_that_will_not_be_left_is_abandoned_in_time_and_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        source, client = Recorded(hang_at=3, slow_close=10**9), Client()
+        task = asyncio.create_task(client.ask(ExportApp([source], bounds=Bounds(close_seconds=0.05))))
+        await source.hanging.wait()
+        client.leave()
+        await task
+        await turns(5)
+
+    run(scenario())
+    assert "abandoned" in caplog.text
+
+
+def test_the_loop_turns_after_every_chunk_though_send_never_suspends() -> None:
+    """Or the watcher would not get its turn before the end."""
+
+    async def scenario() -> None:
+        client = Client()
+        async with Turns() as counted:
+            await streamed(client, Chunks([b"a"] * 500))
+        assert counted.count >= 500
 
     run(scenario())
 

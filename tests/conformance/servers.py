@@ -168,7 +168,7 @@ def get(server: Server, target: str, *, method: str = "GET", headers: str = "", 
     status_line, *lines = top.decode("latin-1").split("\r\n")
     pairs = [line.partition(":") for line in lines]
     found = {name.lower(): value.strip() for name, _, value in pairs}
-    if found.get("transfer-encoding") == "chunked":
+    if method != "HEAD" and found.get("transfer-encoding") == "chunked":
         body = unchunked(body)
     return Answer(int(status_line.split()[1]), found, body)
 
