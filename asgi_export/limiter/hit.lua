@@ -1,53 +1,59 @@
--- One hit of one key under all rules at once: an exact sliding window, by the server's own clock.
---
--- KEYS[1]  a list of the admitted hits' moments, in microseconds, ascending
--- ARGV     limit and window in microseconds of each rule, in turn
---
--- Returns now, and for each rule: the hits in its window, the microseconds until the oldest of them leaves, and the
--- microseconds until the rule would admit a hit. The hit was admitted where all of those are 0. A refusal writes
--- nothing. Moments are below 2^53, so that Lua's numbers hold them; they go to redis.call as numbers, because `..`
--- and tostring round.
+-- One hit on one key: KEYS[1] is the list of the stamps of its admitted hits, in microseconds of this server's clock.
+-- ARGV: limit and window in microseconds, for one rule after the other.
+-- Returns now, then for each rule the live hits, the time until the oldest of them leaves, the time until the rule
+-- admits a hit (0: now). A hit that one rule refuses writes nothing.
 local key = KEYS[1]
 local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local count = redis.call('LLEN', key)
+local clock = time[1] * 1000000 + time[2]
+local length = redis.call('LLEN', key)
 
-local function moment(place)
-  return tonumber(redis.call('LINDEX', key, place))
+local function stamp(index)
+  return tonumber(redis.call('LINDEX', key, index))
 end
 
-if count > 0 then
-  now = math.max(now, moment(-1)) -- a clock that was set back stands still until it has caught up
+-- Where the clock has stepped back, the newest stamp is now.
+local now = clock
+if length > 0 then
+  now = math.max(clock, stamp(-1))
 end
 
+-- The index of the first stamp after the edge, and that stamp; looks near the front first, where it mostly is.
 local function first_after(edge)
-  local low, high = 0, count
+  local low, high, found = 0, length, nil
   while low < high do
-    local middle = math.floor((low + high) / 2)
-    if moment(middle) > edge then high = middle else low = middle + 1 end
+    local probe = math.min(math.max(2 * low - 1, 0), math.floor((low + high) / 2))
+    local there = stamp(probe)
+    if there > edge then
+      high, found = probe, there
+    else
+      low = probe + 1
+    end
   end
-  return low
+  return high, found
 end
 
-local reply = {now}
-local longest, oldest_live, refused = 0, count, false
-for argument = 1, #ARGV, 2 do
-  local limit, window = tonumber(ARGV[argument]), tonumber(ARGV[argument + 1])
+local reply, longest, dead, refused = {now}, 0, length, false
+for index = 1, #ARGV, 2 do
+  local limit, window = tonumber(ARGV[index]), tonumber(ARGV[index + 1])
   local edge = now - window
-  local live = first_after(edge)
-  local used = count - live
-  local wait = 0
-  if used >= limit then wait = moment(-limit) - edge end
-  refused = refused or wait > 0
-  if window > longest then longest, oldest_live = window, live end
-  reply[#reply + 1] = used
-  reply[#reply + 1] = used > 0 and moment(live) - edge or 0
-  reply[#reply + 1] = wait
+  local first, oldest = first_after(edge)
+  local used, reset, wait = length - first, 0, 0
+  if used > 0 then
+    reset = oldest - edge
+  end
+  if used >= limit then
+    wait = stamp(-limit) - edge
+    refused = true
+  end
+  longest, dead = math.max(longest, window), math.min(dead, first)
+  reply[#reply + 1], reply[#reply + 2], reply[#reply + 3] = used, reset, wait
 end
 
 if not refused then
-  if oldest_live > 0 then redis.call('LTRIM', key, oldest_live, -1) end
+  if dead > 0 then
+    redis.call('LTRIM', key, dead, -1)
+  end
   redis.call('RPUSH', key, now)
-  redis.call('PEXPIRE', key, math.ceil(longest / 1000) + 1)
+  redis.call('PEXPIRE', key, math.ceil((longest + now - clock) / 1000))
 end
 return reply

@@ -87,6 +87,23 @@ class MemoryStore:
             self._keys.drop_dead(now_ns, _STEPS)
         return decision
 
+    def note(self, key: str, rules: Sequence[Rule]) -> None:
+        """Note a hit that was admitted elsewhere under these rules, of which there is at least one."""
+        now_ns = max(self._clock_ns(), self._newest_ns)
+        longest_ns = longest_window_ns(rules)
+        log = self._keys.get(key)
+        if log is None:
+            self._admit_newcomer(key, self._shared_log(key, longest_ns), now_ns, longest_ns)
+            return
+        log.append(now_ns, longest_ns)
+        self._newest_ns = now_ns
+        self._keys.drop_dead(now_ns, _STEPS)
+
+    def stamps_ns(self, key: str) -> Sequence[int]:
+        """When the remembered hits of a key were, by the clock and ascending; of a key that shares a window, none."""
+        log = self._keys.get(key)
+        return () if log is None else [log.stamps[index] for index in range(log.first, len(log.stamps))]
+
     def _hit_of_newcomer(self, key: str, rules: Sequence[Rule], now_ns: int) -> Decision:
         """Judge a key without a window of its own by the overflow window that may hold hits of it."""
         longest_ns = longest_window_ns(rules)

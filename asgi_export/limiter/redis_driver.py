@@ -1,68 +1,205 @@
-"""redis-py: where it is imported, and how a client is made that never waits longer than it may."""
+"""redis-py: where it is imported, how an address is read, and what its errors mean to us.
+
+Of an address only scheme, host, port and database are ever shown: a password that was not percent-encoded lands
+in any part of a badly read one.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import urlsplit
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from asgi_export.errors import StartupError
 
 try:
-    from redis.asyncio import BlockingConnectionPool, Redis, Sentinel
+    from redis import exceptions
+    from redis.asyncio.connection import ConnectionPool
     from redis.asyncio.retry import Retry
+    from redis.asyncio.sentinel import Sentinel
     from redis.backoff import NoBackoff
-    from redis.exceptions import NoScriptError, RedisError
-except ImportError:  # the extra is not installed
-    Redis = None  # type: ignore[assignment,misc]
 
-MAX_CONNECTIONS = 64
-SENTINEL_SCHEME = "redis+sentinel"
-SCHEMES = ("redis://", "rediss://", "unix://", f"{SENTINEL_SCHEME}://")
+    _INSTALLED = True
+except ImportError:  # the extra is not installed
+    _INSTALLED = False
+
+Reply: TypeAlias = Any
+"""A whole number, bytes, a list of those, or None; or a `ReplyError`."""
+
+CONNECT_SECONDS = 1.0
+"""For a connection that nobody's request waits for: at the start, and to look whether the store is back."""
+
+EXPECTED = (
+    "expected redis://HOST:PORT/DB, rediss://…, unix:///PATH or redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB"
+)
+
+_PLACE = re.compile(r"[\w.:,\[\]-]*(?:/[\w./-]*)?")
+_SENTINEL_SCHEMES: dict[str, dict[str, bool]] = {"redis+sentinel": {}, "rediss+sentinel": {"ssl": True}}
+_SENTINEL_PORT = 26379
+
+
+class StoreDown(ConnectionError):
+    """The store does not answer, or not with what was asked for. `occasion` is the same for what failed at once."""
+
+    def __init__(self, reason: str, occasion: object = None) -> None:
+        super().__init__(reason)
+        self.occasion = occasion if occasion is not None else self
+
+
+class ReplyError(StoreDown):
+    """The store answers with an error."""
+
+
+class UnknownScript(ReplyError):
+    """EVALSHA of a script that the store does not hold: it was restarted, or its scripts were flushed."""
+
+
+class Wire(Protocol):
+    """One connection. `receive` gives replies in the order of the commands; errors are `StoreDown`."""
+
+    async def connect(self) -> None: ...
+    async def send(self, commands: bytes) -> None: ...
+    async def receive(self) -> Reply: ...
+    async def close(self) -> None: ...
+
+
+class RedisWire:
+    """A connection of redis-py without its pool: no retries, no waiting of its own beyond the connect time-out."""
+
+    def __init__(self, connection: Any, reason: Callable[[Exception], str]) -> None:
+        self._connection = connection
+        self._reason = reason
+
+    async def connect(self) -> None:
+        """Connect, authenticate and select the database; for Sentinel, ask where the master is."""
+        try:
+            await self._connection.connect()
+        except (exceptions.RedisError, OSError) as error:
+            raise StoreDown(self._reason(error)) from None
+
+    async def send(self, commands: bytes) -> None:
+        """Send packed commands; waits while the store takes none."""
+        try:
+            await self._connection.send_packed_command(commands, check_health=False)
+        except (exceptions.RedisError, OSError) as error:
+            raise StoreDown(self._reason(error)) from None
+
+    async def receive(self) -> Reply:
+        """The next reply; an error that the store answers is returned as a `ReplyError`, not raised."""
+        try:
+            return await self._connection.read_response()
+        except exceptions.NoScriptError as error:
+            return UnknownScript(self._reason(error))
+        except exceptions.ResponseError as error:
+            return ReplyError(self._reason(error))
+        except (exceptions.RedisError, OSError) as error:
+            raise StoreDown(self._reason(error)) from None
+
+    async def close(self) -> None:
+        """Break off without waiting for the other side."""
+        await self._connection.disconnect(nowait=True)
+
+
+class Redis:
+    """Where connections to one address come from; none is made before `wire` is asked to connect.
+
+    Raises `StartupError` where redis-py is missing or the address cannot be read.
+    """
+
+    def __init__(self, url: str) -> None:
+        if not _INSTALLED:
+            raise StartupError(f"limit store {place_of(url)} needs redis-py: pip install 'asgi-export[redis]'")
+        self._secrets = _secrets(url)
+        self._sentinels: Sequence[Any] = ()
+        try:
+            self._pool = self._open(url)
+        except (ValueError, TypeError, exceptions.RedisError):
+            # The reason is left out: it may quote a piece of the address.
+            raise StartupError(f"limit store {place_of(url)}: {EXPECTED}") from None
+
+    def wire(self) -> Wire:
+        """A new connection, not connected yet; who asks closes it."""
+        return RedisWire(self._pool.make_connection(), self._reason)
+
+    async def close(self) -> None:
+        """Close what was opened to find the master."""
+        for client in self._sentinels:
+            await client.aclose()
+
+    def _open(self, url: str) -> Any:
+        options: dict[str, Any] = {
+            "protocol": 2,  # RESP 3 costs a HELLO, and nothing here needs it
+            # Who calls has a bound of his own, which knows when the event loop was held; this is for who has left.
+            "socket_timeout": None,
+            "socket_connect_timeout": CONNECT_SECONDS,
+            "socket_keepalive": True,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        scheme = url.partition("://")[0]
+        if scheme in _SENTINEL_SCHEMES:
+            return self._open_sentinel(url, {**options, **_SENTINEL_SCHEMES[scheme]})
+        if scheme == "unix":
+            del options["socket_keepalive"]
+        return ConnectionPool.from_url(url, **options)
+
+    def _open_sentinel(self, url: str, options: dict[str, Any]) -> Any:
+        """The pool of a service's master; user and password are the master's, the sentinels' own are options."""
+        parts = urlsplit(url)
+        service, _, database = parts.path.strip("/").partition("/")
+        asked = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        login, _, hosts = parts.netloc.rpartition("@")
+        if not service or asked.keys() - {"sentinel_username", "sentinel_password"}:
+            raise ValueError(EXPECTED)
+        places = [_sentinel_address(host) for host in hosts.split(",")]
+        # A sentinel that is gone must not use up the time of the next one, nor of the master.
+        seconds = CONNECT_SECONDS / (len(places) + 1)
+        bounds = {**options, "socket_timeout": seconds, "socket_connect_timeout": seconds}
+        theirs = {name.removeprefix("sentinel_"): value for name, value in asked.items()}
+        make_sentinel: Any = Sentinel  # its constructor has no types
+        found = make_sentinel(places, sentinel_kwargs={**bounds, **theirs})
+        self._sentinels = found.sentinels
+        user, _, password = (unquote(text) or None for text in login.partition(":"))
+        master = found.master_for(
+            unquote(service), db=int(database or 0), username=user, password=password, **options
+        )
+        return master.connection_pool
+
+    def _reason(self, error: Exception) -> str:
+        """What the log may say: redis-py shows a sentinel with all its options."""
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
 
 def place_of(url: str) -> str:
-    """The URL without user, password and query, for logs and errors."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    """The address without user, password and options; its scheme alone where the rest is not beyond doubt.
 
-
-def connect(url: str, *, bound_seconds: float) -> Any:
-    """A client; nothing is sent yet. Raises `StartupError` where redis-py is missing or the URL is none.
-
-    redis-py's own defaults retry for seconds: here there is no retry, and connecting takes the bound at most.
-    Sentinels are ``redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB``.
+    >>> place_of("redis://user:secret@cache:6379/0?timeout=1")
+    'redis://cache:6379/0'
+    >>> place_of("redis://:sec?ret@cache:6379/0")
+    'redis://'
     """
-    if Redis is None:
-        raise StartupError("the Redis store needs redis-py: pip install 'asgi-export[redis]'")
-    options: dict[str, Any] = {
-        "socket_connect_timeout": bound_seconds,
-        "retry": Retry(NoBackoff(), 0),
-        "retry_on_timeout": False,
-    }
-    try:
-        if url.startswith(f"{SENTINEL_SCHEME}://"):
-            return _by_sentinel(url, options)
-        pool = BlockingConnectionPool.from_url(url, max_connections=MAX_CONNECTIONS, timeout=bound_seconds, **options)
-    except (ValueError, IndexError) as error:
-        raise StartupError(f"{place_of(url)}: not a URL of Redis: {error}") from None
-    return Redis(connection_pool=pool)
+    scheme, _, rest = url.partition("://")
+    shown = f"{scheme}://" if re.fullmatch(r"[a-z+]{1,20}", scheme) else "redis://"
+    address, _, options = rest.partition("?")
+    place = address.rpartition("@")[2]
+    return shown + place if "@" not in options and _PLACE.fullmatch(place) else shown
 
 
-def _by_sentinel(url: str, options: dict[str, Any]) -> Any:
-    parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    service, _, database = parts.path.strip("/").partition("/")
-    places = [(host.partition(":")[0], int(host.partition(":")[2] or 26379)) for host in hosts.split(",")]
-    password = credentials.partition(":")[2] or None
-    sentinel: Any = Sentinel
-    return sentinel(places).master_for(service, db=int(database or 0), password=password, **options)
+def _secrets(url: str) -> list[str]:
+    """What of an address is not to be seen, longest first, as it stands there and decoded."""
+    rest = url.partition("://")[2]
+    login, found, _ = rest.rpartition("@")
+    options = parse_qsl(rest.partition("?")[2])
+    texts = [login.partition(":")[2]] if found else []
+    texts += [value for name, value in options if "password" in name]
+    return sorted({form for text in texts for form in (text, unquote(text)) if form}, key=len, reverse=True)
 
 
-def failures() -> tuple[type[Exception], ...]:
-    """What a server that is gone, slow or confused makes of a call."""
-    return (RedisError, OSError, TimeoutError)
-
-
-def unknown_script(error: Exception) -> bool:
-    """Whether the server has lost its scripts: it was restarted or flushed."""
-    return isinstance(error, NoScriptError)
+def _sentinel_address(text: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError(EXPECTED)
+    return parts.hostname, parts.port or _SENTINEL_PORT

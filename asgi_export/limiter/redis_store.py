@@ -1,236 +1,269 @@
-"""Hits of any number of processes, kept in one Redis: exact, in one round trip, by the server's clock.
-
-A refusal is remembered here until its moment has come: only time can free a place, so a hammering client costs no
-round trip and is still told the truth. When Redis does not answer within `bound_seconds`, the policy decides:
-
-- ``local`` (default): a window in this process's memory, warm at all times, with `limit / instances` where the
-  number of instances is known: at most (2 - 1/N) times the limit across the edges of an outage; with full shares
-  N times the limit;
-- ``allow``: everybody passes, without a bound;
-- ``deny``: 503, never past the limit.
-
-Hits that were admitted locally are handed in when Redis is back.
-"""
+"""Hits of any number of processes and machines, kept in one Redis or Valkey, from 6.2 on."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from hashlib import sha1, sha256
 from importlib.resources import files
-from typing import Any, Literal
+from math import ceil
 
 from asgi_export.errors import Unavailable
-from asgi_export.limiter import redis_driver
-from asgi_export.limiter.breaker import Breaker
-from asgi_export.limiter.memory_store import MemoryStore
-from asgi_export.limiter.sliding_window import (
-    NANOSECONDS,
-    Decision,
-    Rule,
-    Usage,
-    decide,
-    longest_window_ns,
-)
+from asgi_export.limiter.breaker import FIRST_PROBE_SECONDS, LAST_PROBE_SECONDS, Breaker
+from asgi_export.limiter.outage import POLICIES, Fallback, HandIn, OnFailure
+from asgi_export.limiter.redis_driver import CONNECT_SECONDS, Redis, Reply, StoreDown, UnknownScript, place_of
+from asgi_export.limiter.redis_link import RedisLink, pack
+from asgi_export.limiter.refusals import Refusals
+from asgi_export.limiter.sliding_window import Decision, Rule, Usage, decide
 
 logger = logging.getLogger("asgi_export.limiter")
 
-BOUND_SECONDS = 0.05
-MAX_REFUSALS = 10_000
-MAX_OUTAGE_KEYS = 100_000
-HAND_IN_KEYS = 100
-MICROSECOND_NS = 1000
+LONGEST_WINDOW_US = 2**51
+"""71 years: a script reckons in doubles, and an expiry has to fit."""
 
-OnFailure = Literal["local", "allow", "deny"]
-Refusal = tuple[tuple[Rule, ...], int, tuple[Usage, ...]]
-"""The rules that were asked, when, and what they found."""
+_PING = pack(b"PING")
+_MEMORY = pack(b"INFO", b"memory")
+
+
+class Script:
+    """A script beside this module, and how it is asked for by its digest or sent whole."""
+
+    def __init__(self, source: bytes) -> None:
+        self.by_digest = (b"EVALSHA", sha1(source, usedforsecurity=False).hexdigest().encode())
+        self.whole = (b"EVAL", source)
+
+
+def read_script(name: str) -> bytes:
+    """The text of a Lua script of this package."""
+    return files("asgi_export.limiter").joinpath(name).read_bytes()
 
 
 class RedisStore:
-    """A `Store` on Redis 6.2 and later, or Valkey; see the module for what happens when it does not answer.
+    """An exact sliding window a key, shared by all who use the same Redis and `prefix`, by the clock of the server.
 
-    `url` is ``redis://``, ``rediss://``, ``unix://`` or ``redis+sentinel://HOST,HOST/SERVICE/DB``. Keys are stored as
-    digests under ``PREFIX:{digest}:hits``, one list of at most `limit` hits each, and expire by themselves; the
-    server's `maxmemory-policy` must be `noeviction`. `fallbacks` counts the requests that Redis did not decide.
+    A hit is one round trip, over one connection a process. A refusal is kept here until another answer is possible,
+    and costs none. API keys are stored as digests only; a key's list expires a window after its last hit and holds
+    no more stamps than its limit.
+
+    When Redis is slow or gone no hit waits longer than `bound_seconds`, and none fails by an exception of the
+    network: it is decided by `on_failure`; see `Fallback` for the bounds on what is then admitted. `instances` is the
+    number of processes that share the limit. After three failures in a row Redis is left alone and probed, after
+    0.25 s first and every 5 s last; when it answers, it is told the hits of the outage and decides again.
+
+    `decisions` counts hits, `fallbacks` those that were decided without Redis, `kept_refusals` those that were
+    refused without a round trip. `clock_ns` serves kept refusals and the local window only.
+
+    Raises:
+        StartupError: redis-py is not installed, or the address cannot be read.
+        ValueError: an argument out of its range.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        bound_seconds: float = BOUND_SECONDS,
+        bound_seconds: float = 0.05,
         on_failure: OnFailure = "local",
         instances: int | None = None,
         prefix: str = "ax",
-        max_keys: int = 100_000,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        max_keys: int = 100_000,
     ) -> None:
+        _expect(bound_seconds > 0, f"bound_seconds={bound_seconds}: expected seconds above 0")
+        _expect(on_failure in POLICIES, f"on_failure={on_failure!r}: expected one of {', '.join(POLICIES)}")
+        _expect(instances is None or instances > 0, f"instances={instances}: expected a whole number from 1")
+        _expect(not set(prefix) & set("{}"), f"prefix={prefix!r}: expected no braces, which mark the hash tag")
+        self.decisions = 0
         self.fallbacks = 0
-        self._place = redis_driver.place_of(url)
-        self._redis = redis_driver.connect(url, bound_seconds=bound_seconds)
+        self.kept_refusals = 0
+        self.place = place_of(url)
         self._bound_seconds = bound_seconds
         self._on_failure = on_failure
-        self._instances = instances or 1
         self._prefix = prefix
         self._clock_ns = clock_ns
-        self._local = MemoryStore(clock_ns=clock_ns, max_keys=max_keys)
-        self._breaker = Breaker(lambda: clock_ns() / NANOSECONDS)
-        self._refusals: dict[str, Refusal] = {}
-        self._outage: dict[str, tuple[int, list[int]]] = {}
-        self._hit = _Script(self._redis, "hit.lua")
-        self._hand_in = _Script(self._redis, "hand_in.lua")
+        self._redis = Redis(url)
+        self._link = RedisLink(self._redis.wire)
+        self._hit_script = Script(read_script("hit.lua"))
+        self._hand_in_script = Script(read_script("hand_in.lua"))
+        self._refusals = Refusals(max_keys)
+        self._fallback = Fallback(on_failure, instances=instances, max_keys=max_keys, clock_ns=clock_ns)
+        self._breaker = Breaker()
+        self._recovery: asyncio.Task[None] | None = None
+        self._probe_at = 0.0
+        self._down_since = 0.0
 
     async def start(self) -> None:
-        """Look whether the server may forget; without an answer the service starts all the same."""
+        """Connect, and warn where Redis may evict keys. Does not fail: without Redis `on_failure` decides."""
         try:
-            found = await asyncio.wait_for(self._redis.config_get("maxmemory-policy"), 1.0)
-        except redis_driver.failures() as error:
-            logger.warning("%s does not answer yet: %s", self._place, type(error).__name__)
+            memory = await self._link.call(_MEMORY, max(self._bound_seconds, CONNECT_SECONDS))
+        except StoreDown as error:
+            self._breaker.trip()
+            self._leave_alone(error)
             return
-        policy = found.get("maxmemory-policy", "noeviction")
+        policy = _eviction_policy(memory)
         if policy != "noeviction":
             logger.warning(
-                "%s: maxmemory-policy is %s; expected noeviction, or limits are forgotten", self._place, policy
+                "limit store %s: maxmemory-policy is %s, so that limits may be forgotten; expected noeviction",
+                self.place,
+                policy,
             )
 
     async def check(self) -> None:
-        """Raises where the server does not answer in a second."""
-        await asyncio.wait_for(self._redis.ping(), 1.0)
+        """Raises `Unavailable` when Redis does not answer, or is left alone since it did not."""
+        if self._breaker.open:
+            raise Unavailable(f"the limit store {self.place} does not answer")
+        try:
+            await self._link.call(_PING, max(self._bound_seconds, CONNECT_SECONDS))
+        except StoreDown as error:
+            raise Unavailable(f"the limit store {self.place} does not answer: {error}") from error
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._redis.aclose()
-        await self._redis.connection_pool.disconnect(inuse_connections=True)
+        """Break the connection off and stop probing. May be called twice."""
+        recovery, self._recovery = self._recovery, None
+        if recovery is not None:
+            recovery.cancel()
+            with suppress(asyncio.CancelledError):
+                await recovery
+        await self._link.close()
+        await self._redis.close()
 
     async def hit(self, key: str, rules: Sequence[Rule]) -> Decision:
-        """Admit or refuse one hit, in Redis or by the policy; see `Store.hit`. ``deny`` raises `Unavailable`."""
+        """Admit or refuse one hit of `key` under all `rules` at once; see `Store.hit`.
+
+        Raises `Unavailable` where Redis does not answer and the policy is `deny`.
+        """
         if not rules:
             return Decision(True, (), 0)
-        name = self._name(key)
-        refused = self._still_refused(name, rules)
-        if refused is not None:
-            return refused
-        if self._breaker.ask():
-            asked_ns = self._clock_ns()
-            try:
-                usages = await self._shared(name, rules)
-            except redis_driver.failures() as error:
-                self._failed(error)
-            except asyncio.CancelledError:
-                self._breaker.failed()
-                raise
-            else:
-                await self._succeeded()
-                return await self._noted(name, rules, usages, asked_ns)
-        return await self._fallen_back(name, rules)
+        rules = tuple(rules)
+        self.decisions += 1
+        asked_ns = self._clock_ns()
+        refusal = self._refusals.find(key, rules, asked_ns)
+        if refusal is not None:
+            self.kept_refusals += 1
+            return refusal
+        if self._breaker.open:
+            return await self._decide_alone(key, rules)
+        try:
+            reply = await self._ask(self._hit_script, self._stored(key), *_arguments(rules))
+        except StoreDown as error:
+            self._failed(error)
+            return await self._decide_alone(key, rules)
+        return self._decided(key, rules, reply, asked_ns)
 
-    def _name(self, key: str) -> str:
-        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        return f"{self._prefix}:{{{digest}}}:hits"
-
-    async def _shared(self, name: str, rules: Sequence[Rule]) -> tuple[Usage, ...]:
-        arguments = [part for rule in rules for part in (rule.limit, -(-rule.window_ns // MICROSECOND_NS))]
-        reply = await self._in_time(self._hit.run(name, arguments))
-        found = reply[1:]
-        return tuple(
-            [
-                (found[place], found[place + 1] * MICROSECOND_NS, found[place + 2] * MICROSECOND_NS)
-                for place in range(0, len(found), 3)
-            ]
-        )
-
-    async def _in_time(self, call: Any) -> Any:
-        """The call's result, within the bound; where the loop itself was held for longer, within the bound again."""
-        task = asyncio.ensure_future(call)
-        begun = time.monotonic()
-        await asyncio.wait({task}, timeout=self._bound_seconds)
-        if not task.done() and time.monotonic() - begun > 1.5 * self._bound_seconds:
-            await asyncio.wait({task}, timeout=self._bound_seconds)
-        if task.done():
-            return task.result()
-        task.cancel()
-        raise TimeoutError(f"no answer within {self._bound_seconds} s")
-
-    async def _noted(self, name: str, rules: Sequence[Rule], usages: tuple[Usage, ...], asked_ns: int) -> Decision:
-        """Keep the local window warm, or remember the refusal."""
+    def _decided(self, key: str, rules: tuple[Rule, ...], reply: Reply, asked_ns: int) -> Decision:
+        """The decision of a reply of `hit.lua`, noted for the time when there is none."""
+        self._breaker.answered()
+        usages: list[Usage] = [
+            (reply[at], reply[at + 1] * 1000, reply[at + 2] * 1000) for at in range(1, len(reply), 3)
+        ]
         decision = decide(rules, usages)
         if decision.allowed:
-            await self._local.hit(name, self._shares(rules))
+            self._fallback.note(key, rules)
         else:
-            if len(self._refusals) >= MAX_REFUSALS:
-                self._refusals.clear()
-            self._refusals[name] = (tuple(rules), asked_ns, usages)
+            self._refusals.keep(key, rules, usages, asked_ns, self._clock_ns())
         return decision
 
-    def _still_refused(self, name: str, rules: Sequence[Rule]) -> Decision | None:
-        """A refusal that no time has changed: until the first hit leaves any of the windows."""
-        found = self._refusals.get(name)
-        if found is None:
-            return None
-        known_rules, asked_ns, usages = found
-        gone_ns = self._clock_ns() - asked_ns
-        if known_rules != tuple(rules) or any(used and gone_ns >= reset_ns for used, reset_ns, _ in usages):
-            del self._refusals[name]
-            return None
-        return decide(
-            rules, [(used, max(0, reset - gone_ns), max(0, wait - gone_ns)) for used, reset, wait in usages]
-        )
-
-    def _shares(self, rules: Sequence[Rule]) -> list[Rule]:
-        return [Rule(max(1, rule.limit // self._instances), rule.window_ns, rule.name) for rule in rules]
-
-    async def _fallen_back(self, name: str, rules: Sequence[Rule]) -> Decision:
+    async def _decide_alone(self, key: str, rules: tuple[Rule, ...]) -> Decision:
         self.fallbacks += 1
-        if self._on_failure == "deny":
-            raise Unavailable("the limit store does not answer", retry_after_seconds=1)
-        if self._on_failure == "allow":
-            return decide(rules, [(0, 0, 0)] * len(rules))
-        decision = await self._local.hit(name, self._shares(rules))
-        if decision.allowed and (name in self._outage or len(self._outage) < MAX_OUTAGE_KEYS):
-            _, stamps = self._outage.setdefault(name, (longest_window_ns(rules), []))
-            stamps.append(self._clock_ns())
-        return decision
+        wait_seconds = self._probe_at - asyncio.get_running_loop().time()
+        return await self._fallback.hit(key, rules, retry_after_seconds=max(ceil(wait_seconds), 1))
 
-    def _failed(self, error: Exception) -> None:
-        if self._breaker.failed():
-            reason = type(error).__name__
-            logger.error("%s does not answer (%s): limits are decided by %r", self._place, reason, self._on_failure)
-
-    async def _succeeded(self) -> None:
-        if self._breaker.succeeded():
-            logger.warning("%s answers again: limits are shared", self._place)
-        if self._outage:
-            await self._hand_in_outage()
-
-    async def _hand_in_outage(self) -> None:
-        """Give the hits of the outage to Redis, once; what cannot be given now is forgotten."""
-        outage, self._outage = self._outage, {}
-        now_ns = self._clock_ns()
-        for name, (longest_ns, stamps) in outage.items():
-            ages = [(now_ns - stamp) // MICROSECOND_NS for stamp in stamps if now_ns - stamp < longest_ns]
-            if not ages:
-                continue
-            try:
-                await self._in_time(self._hand_in.run(name, [-(-longest_ns // MICROSECOND_NS), *ages]))
-            except redis_driver.failures() as error:
-                self._failed(error)
-                return
-
-
-class _Script:
-    """A Lua script beside this module, run by its digest, and sent again where the server has lost it."""
-
-    def __init__(self, redis: Any, name: str) -> None:
-        self._redis = redis
-        self._text = files("asgi_export.limiter").joinpath(name).read_text(encoding="utf-8")
-        self._digest = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
-
-    async def run(self, name: str, arguments: Sequence[int]) -> Any:
+    async def _ask(self, script: Script, *words: bytes, seconds: float = 0.0) -> Reply:
+        """What a script on one key answers, within the bound; sent whole where the server does not know it."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + (seconds or self._bound_seconds)
         try:
-            return await self._redis.evalsha(self._digest, 1, name, *arguments)
-        except redis_driver.failures() as error:
-            if not redis_driver.unknown_script(error):
+            return await self._link.call(pack(*script.by_digest, b"1", *words), give_up_at - loop.time())
+        except UnknownScript:
+            return await self._link.call(pack(*script.whole, b"1", *words), max(give_up_at - loop.time(), 0.0))
+
+    def _stored(self, key: str) -> bytes:
+        digest = sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        return f"{self._prefix}:{{{digest}}}:hits".encode()
+
+    def _failed(self, error: StoreDown) -> None:
+        if self._breaker.failed(error.occasion):
+            self._leave_alone(error)
+        elif self._recovery is None and not self._breaker.open:
+            self._recover_later()  # for the hits that were decided alone, though Redis is still asked
+
+    def _leave_alone(self, error: StoreDown) -> None:
+        """The breaker has opened."""
+        logger.error(
+            "limit store %s does not answer (%s); on_failure=%s decides", self.place, error, self._on_failure
+        )
+        self._down_since = asyncio.get_running_loop().time()
+        if self._recovery is None:
+            self._recover_later()
+
+    def _recover_later(self) -> None:
+        self._recovery = asyncio.create_task(self._recover())
+
+    async def _recover(self) -> None:
+        """Probe until Redis answers and has been told what it missed."""
+        loop = asyncio.get_running_loop()
+        delay, told = FIRST_PROBE_SECONDS, -1
+        while told < 0:
+            self._probe_at = loop.time() + delay
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, LAST_PROBE_SECONDS)
+            with suppress(StoreDown):
+                await self._probe()
+                told = await self._hand_in()
+        self._recovery = None
+        if self._breaker.open:
+            self._breaker.close()
+            logger.info(
+                "limit store %s answers again after %.1f s; handed in %d hits",
+                self.place,
+                loop.time() - self._down_since,
+                told,
+            )
+
+    async def _probe(self) -> None:
+        """A hit that is forgotten in a millisecond: a server that is full answers a PING all the same."""
+        key = f"{self._prefix}:{{probe}}:hits".encode()
+        await self._ask(self._hit_script, key, b"1", b"1000", seconds=max(self._bound_seconds, CONNECT_SECONDS))
+
+    async def _hand_in(self) -> int:
+        """Tell Redis the hits that it missed; how many. Nothing is awaited after the last one was found."""
+        count = 0
+        while (missed := self._fallback.take()) is not None:
+            try:
+                count += await self._ask(self._hand_in_script, self._stored(missed.key), *self._account(missed))
+            except StoreDown:
+                self._fallback.put_back(missed)
                 raise
-        return await self._redis.eval(self._text, 1, name, *arguments)
+        return count
+
+    def _account(self, missed: HandIn) -> list[bytes]:
+        now_ns = self._clock_ns()
+        ages = [(now_ns - stamp) // 1000 for stamp in (*missed.unseen, *missed.seen)]
+        return [b"%d" % n for n in (_microseconds(missed.longest_ns), missed.most, len(missed.unseen), *ages)]
+
+
+@lru_cache(maxsize=256)
+def _arguments(rules: tuple[Rule, ...]) -> tuple[bytes, ...]:
+    return tuple([b"%d" % number for rule in rules for number in (rule.limit, _microseconds(rule.window_ns))])
+
+
+def _microseconds(nanoseconds: int) -> int:
+    """Rounded up: a window that is too short would admit too much."""
+    return min(-(-nanoseconds // 1000), LONGEST_WINDOW_US)
+
+
+def _eviction_policy(memory: bytes) -> str:
+    for line in memory.decode(errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == "maxmemory_policy":
+            return value
+    return "unknown"
+
+
+def _expect(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)

@@ -1,5 +1,5 @@
 """Fixtures of the limiter's tests."""
 
-from tests.redis_server import redis_server
+from tests.redis_server import empty_redis, redis_server
 
-__all__ = ["redis_server"]
+__all__ = ["empty_redis", "redis_server"]
