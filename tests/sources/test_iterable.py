@@ -126,6 +126,7 @@ def test_a_generator_that_is_left_in_the_middle_is_closed_before_anything_else()
             assert await anext(batches) == [(1,)]
         assert closed == ["closed"]
         del batches
+        await asyncio.sleep(0)  # what was not closed would be closed now, in a task of its own
 
     run(scenario())
 
@@ -192,9 +193,10 @@ def test_a_function_may_return_an_iterable() -> None:
     assert export(dataset(lambda: iter([(1,)]), columns=["a"], name="x")) == "a\n1\n"
 
 
-@pytest.mark.parametrize(
-    "item", [(1,), (1, 2, 3), {"id": 1}, "ab", 5, None, [(1,)], [(1,), (1, 2, 3)], pa.table({"id": [1]})], ids=repr
-)
+NO_ROWS = [(1,), (1, 2, 3), "ab", 5, None, [(1,)], [(1,), (1, 2, 3)], {"name": 1}, pa.table({"name": [1]})]
+
+
+@pytest.mark.parametrize("item", NO_ROWS, ids=repr)
 def test_an_item_that_is_no_row_is_a_failure_and_never_a_wrong_line(item: Any) -> None:
     """Nor do a row too short and a row too long make two."""
 
@@ -207,11 +209,7 @@ def test_an_item_that_is_no_row_is_a_failure_and_never_a_wrong_line(item: Any) -
         yield item
 
     assert asyncio.run(fetch(source)).status == 503
-    assert asyncio.run(fetch(projected, "columns=id")).status == (200 if has_id(item) else 503)
-
-
-def has_id(item: Any) -> bool:
-    return isinstance(item, dict | pa.Table)
+    assert asyncio.run(fetch(projected, "columns=id")).status == 503
 
 
 def test_a_bad_row_in_the_middle_breaks_the_export_off() -> None:
