@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from asgi_export.access.caller import access_of
+from asgi_export.access.caller import access_of, caller_of
 from asgi_export.asgi.compress import CODINGS
 from asgi_export.asgi.disposition import content_disposition
 from asgi_export.asgi.exchange import exchange_of
@@ -20,7 +20,7 @@ from asgi_export.asgi.lifespan import answer_lifespan
 from asgi_export.asgi.message import HTTPScope, Receive, Send, send_empty, send_whole
 from asgi_export.asgi.negotiate import IDENTITY, choose_coding
 from asgi_export.asgi.problem import common_headers, send_problem
-from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, Request, read_request
+from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, Request, probe_of, read_request
 from asgi_export.asgi.stream import Bounds, BrokenOff
 from asgi_export.catalogue import Catalogue
 from asgi_export.dataset import Dataset, Source
@@ -115,6 +115,9 @@ class ExportApp:
     async def _route(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         request = read_request(scope, max_query_bytes=self._max_query_bytes, max_header_bytes=self._max_header_bytes)
         route = find_route(request, self._prefix)
+        caller = caller_of(scope)
+        if caller is not None and caller.refusal is not None and not probe_of(request):
+            raise caller.refusal  # where no limiter has done so before
         if request.method == "OPTIONS":
             await send_whole(send, 204, [ALLOW, *self._common(scope)], b"", method="OPTIONS")
         elif request.method not in ("GET", "HEAD"):

@@ -195,3 +195,11 @@ def test_probes_need_no_key(tmp_path: Path) -> None:
     app = service(tmp_path)
     assert asyncio.run(get(app, path="/healthz"))[0] == 200
     assert asyncio.run(get(app, path="/readyz"))[0] == 200
+
+
+def test_keys_hold_without_a_limiter_too(tmp_path: Path) -> None:
+    service(tmp_path)
+    app = ApiKeys(ExportApp([people]), keys=KeyFile(tmp_path / "keys.toml"))
+    assert asyncio.run(get(app))[0] == 401
+    assert asyncio.run(get(app, query="apiKey=key-full"))[0] == 200
+    assert asyncio.run(get(app, path="/healthz"))[0] == 200
