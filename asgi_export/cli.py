@@ -25,6 +25,7 @@ from asgi_export.app import PREFIX
 from asgi_export.dataset import Dataset
 from asgi_export.errors import StartupError
 from asgi_export.middleware.metrics import MULTIPROCESS
+from asgi_export.parameters import shown
 from asgi_export.settings import SERVERS, TABLE, Settings, environment_of, load_settings
 
 APPLICATION = "asgi_export.service:app"
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(flags)
     except StartupError as error:
-        print(f"asgi-export: {error}", file=sys.stderr)
+        print("asgi-export:", *str(error).splitlines(), file=sys.stderr)
         return 2
 
 
@@ -145,9 +146,9 @@ def bind(settings: Settings) -> socket.socket:
 def banner(settings: Settings, listening: socket.socket, datasets: Sequence[Dataset]) -> str:
     """What `serve` prints: the address, the datasets, and a curl line that works."""
     host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(shown, shown)  # noqa: S104 - compared, not bound
-    names = [f"  {found.name} ({len(found.columns)} columns)" for found in datasets[:MAX_LISTED]]
+    address = f"[{host}]" if ":" in host else host
+    here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(address, address)  # noqa: S104 - compared, not bound
+    names = [f"  {shown(found.name)} ({len(found.columns)} columns)" for found in datasets[:MAX_LISTED]]
     if len(datasets) > MAX_LISTED:
         names.append(f"  and {len(datasets) - MAX_LISTED} more, see {PREFIX}/")
     asking = '-H "X-API-Key: $KEY" ' if settings.api_keys else ""
@@ -156,7 +157,7 @@ def banner(settings: Settings, listening: socket.socket, datasets: Sequence[Data
     query = f"dataset={quote(datasets[0].name, safe='')}"
     return "\n".join(
         [
-            f"asgi-export {__version__} on http://{shown}:{port} ({settings.server})",
+            f"asgi-export {__version__} on http://{address}:{port} ({settings.server})",
             *names,
             f"  curl -fo export.csv {asking}'http://{here}:{port}{PREFIX}/csv?{query}'",
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,8 +34,10 @@ def open_locations(locations: Sequence[str], *, max_seconds: float = MAX_SECONDS
 
 def open_location(text: str, *, max_seconds: float = MAX_SECONDS) -> Source | Dataset:
     """The source of ``NAME=LOCATION`` or of a location alone. Raises `StartupError`: which, why, what to do."""
+    if "\0" in text:
+        raise StartupError(f"{text!r}: no such file; expected a name without NUL")
     match = _NAMED.fullmatch(text)
-    if match and not Path(text).exists():
+    if match and not os.path.exists(text):  # Path.exists raises where it may not look
         name, location = match.groups()
     else:
         name, location = "", text
@@ -55,7 +58,7 @@ def _database(location: str, max_seconds: float) -> Source | None:
         return SqliteSource(path)
     if is_file_location(location):
         return None
-    reason = "not a kind that can be served" if path.exists() else "no such file"
+    reason = "not a kind that can be served" if os.path.exists(path) else "no such file"
     raise StartupError(f"{_CREDENTIALS.sub('//…@', location)}: {reason}; expected {EXPECTED}")
 
 

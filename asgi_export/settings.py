@@ -67,6 +67,13 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _text(text: str) -> str:
+    """Not empty: an unset variable in a command line must not mean every address, or no keys."""
+    if not text.strip():
+        raise ValueError(text)
+    return text
+
+
 def _seconds(text: str) -> float:
     if not 0 < float(text) <= 1e6:
         raise ValueError(text)
@@ -93,7 +100,7 @@ _SECONDS = "a number of seconds above 0"
 _MANY = _whole(1, 10**9)
 
 TABLE = (
-    Setting("host", "ASGI_EXPORT_HOST", "an address", "address to listen on", str),
+    Setting("host", "ASGI_EXPORT_HOST", "an address", "address to listen on", _text),
     Setting("port", "PORT", "a port from 0 to 65535; 0 takes a free one", "port to listen on", _whole(0, 65535)),
     Setting("server", "ASGI_EXPORT_SERVER", " or ".join(SERVERS), "which ASGI server runs", _one_of(*SERVERS)),
     Setting("workers", "ASGI_EXPORT_WORKERS", "a whole number from 1 to 512", "processes", _whole(1, 512)),
@@ -104,7 +111,7 @@ TABLE = (
         "store_bound_seconds", "ASGI_EXPORT_STORE_BOUND_SECONDS", _SECONDS, "a decision of Redis", _seconds, False
     ),
     Setting("instances", "ASGI_EXPORT_INSTANCES", _POSITIVE, "processes that share the limits", _MANY, False),
-    Setting("api_keys", "ASGI_EXPORT_API_KEYS", "a TOML file", "who may ask, and for what", str),
+    Setting("api_keys", "ASGI_EXPORT_API_KEYS", "a TOML file", "who may ask, and for what", _text),
     Setting("max_keys", "ASGI_EXPORT_MAX_KEYS", _POSITIVE, "keys with a window of their own", _MANY, False),
     Setting("max_exports", "ASGI_EXPORT_MAX_EXPORTS", _POSITIVE, "exports at once in a process", _MANY, False),
     Setting("max_query_bytes", "ASGI_EXPORT_MAX_QUERY_BYTES", _POSITIVE, "query string", _MANY, False),
@@ -121,10 +128,12 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Setti
 
     Raises `StartupError`: one line that names the setting, what came and what was expected.
     """
-    config = flags.get("config") or environ.get("ASGI_EXPORT_CONFIG")
-    values: dict[str, Any] = dict(_from_file(Path(config))) if config else {}
+    config = flags.get("config")
+    if config is None:
+        config = environ.get("ASGI_EXPORT_CONFIG") or None
+    values: dict[str, Any] = {} if config is None else dict(_from_file(Path(config)))
     sources = environ.get("ASGI_EXPORT_SOURCES")
-    if sources is not None:
+    if sources:
         values["sources"] = _split(sources)
     for setting in TABLE:
         text = environ.get(setting.variable)

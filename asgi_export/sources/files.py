@@ -46,7 +46,7 @@ def is_file_location(location: str) -> bool:
 def _is_dir(location: str) -> bool:
     try:
         return Path(location).is_dir()
-    except ValueError:  # a NUL in it
+    except (OSError, ValueError):  # a name too long, a folder that is closed to us, a NUL in it
         return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,8 @@ def nasty(
     with running(command(name, APPLICATION, port), output, port=port, environ=environ) as server:
         server.name = name
         yield server
+        assert server.stop() in (0, -signal.SIGTERM)  # uvicorn's own command ends by the signal that it was sent
+        assert "BrokenOff" not in server.log()
 
 
 @pytest.fixture(scope="session", params=["uvicorn", "hypercorn"])
@@ -71,3 +74,5 @@ def service(
     arguments = ["serve", str(slow_db), "simulated", "--port", "0", "--server", request.param, "--limit", "100000/1s"]
     with running(["asgi_export", *arguments], output) as server:
         yield server
+        assert server.stop() == 0
+        assert "Traceback" not in server.log()
