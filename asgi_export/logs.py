@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from asgi_export.access.credentials import without_key
 from asgi_export.asgi.stream import BrokenOff
 
 SERVER_LOGGERS = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "hypercorn.access", "hypercorn.error", "asyncio")
@@ -30,7 +31,7 @@ class WithoutQueries(logging.Filter):
 
 def _cut_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """Hypercorn's atoms by name, or a scope, which uvicorn logs at its trace level."""
-    return {name: "…" if name in ("q", "query_string") else _cut(value) for name, value in values.items()}
+    return {name: "…" if name in ("q", "query_string", "raw_path") else _cut(value) for name, value in values.items()}
 
 
 class WithoutBreaks(logging.Filter):
@@ -45,10 +46,9 @@ class WithoutBreaks(logging.Filter):
 def _cut(value: Any) -> Any:
     if isinstance(value, dict):
         return _cut_values(value)
-    if not isinstance(value, str) or "?" not in value:
+    if not isinstance(value, str) or (bare := without_key(value)) == value:
         return value
-    bare, _, rest = value.partition("?")
-    _, blank, after = rest.partition(" ")  # a request line goes on: "GET /path?query HTTP/1.1"
+    _, blank, after = value[len(bare) :].partition(" ")  # a request line goes on: "GET /path?query HTTP/1.1"
     return bare + blank + after
 
 

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,12 +61,13 @@ def test_a_file_whose_name_has_an_equals_sign_is_itself(shop: Path) -> None:
 
 
 def test_a_name_goes_before_the_tables(shop: Path) -> None:
-    async def exported() -> tuple[str, list[object]]:
+    async def exported() -> tuple[str, list[Any]]:
         source = open_location(f"mine={shop}")
         assert isinstance(source, Prefixed)
         (found,) = await source.start()
         await source.check()
-        with found.open(Selection(("id",))) as batches:  # type: ignore[union-attr]
+        cursor: Any = found.open(Selection(("id",)))
+        with cursor as batches:
             rows = [row for batch in batches for row in batch]
         await source.close()
         return found.name, rows

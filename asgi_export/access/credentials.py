@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from asgi_export.asgi.request import Request
 from asgi_export.errors import BadRequest
+
+_KEY_AHEAD = re.compile(r"\?|%3f|api-?key", re.IGNORECASE)
+
+
+def without_key(target: str) -> str:
+    """A path or a target as logs may hold it: without the query, also one whose `?` a careless client encoded.
+
+    >>> without_key("/api/v1/exports/csv%3FapiKey=K")
+    '/api/v1/exports/csv'
+    """
+    return _KEY_AHEAD.split(target, maxsplit=1)[0]
 
 
 def key_of(request: Request) -> str:

@@ -13,6 +13,7 @@ import time
 from typing import Any, cast
 from urllib.parse import quote
 
+from asgi_export.access.credentials import without_key
 from asgi_export.asgi.exchange import Exchange, exchange_of
 from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Scope, Send, send_whole
 from asgi_export.asgi.problem import common_headers
@@ -126,6 +127,5 @@ def access_line(scope: HTTPScope, exchange: Exchange, status: int, sent: int, se
 
 
 def logged_path(path: str) -> str:
-    """A path as a log holds it: one word, and without what a careless client put after a `?` or `;`."""
-    bare = path.partition("?")[0]
-    return quote(bare[:MAX_PATH_CHARACTERS], safe="/", errors="replace")
+    """A path as a log holds it: one word, and without a key."""
+    return quote(without_key(path)[:MAX_PATH_CHARACTERS], safe="/", errors="replace")

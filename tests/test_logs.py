@@ -1,0 +1,79 @@
+"""What the service takes out of logs: query strings, because keys are in them, and tracebacks of no fault."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from asgi_export.asgi.stream import BrokenOff
+from asgi_export.logs import SERVER_LOGGERS, WithoutBreaks, WithoutQueries, set_up_logs
+
+
+class Records(logging.Handler):
+    """Keeps what comes, as text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.fixture
+def records() -> Iterator[tuple[logging.Logger, Records]]:
+    """A logger like a server's, with both filters."""
+    logger, handler = logging.getLogger("tests.server"), Records()
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(handler)
+    logger.filters[:] = [WithoutQueries(), WithoutBreaks()]
+    logger.propagate = False
+    yield logger, handler
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize(
+    ("message", "args", "line"),
+    [
+        (
+            '%s - "%s %s HTTP/%s" %d',
+            ("1.2.3.4:5", "GET", "/csv?apiKey=K", "1.1", 200),
+            '1.2.3.4:5 - "GET /csv HTTP/1.1" 200',
+        ),
+        ("%s", ("GET /csv?apiKey=K&x=? HTTP/1.1",), "GET /csv HTTP/1.1"),
+        ("%(r)s %(q)s %(s)d", ({"r": "GET /csv?apiKey=K 1.1", "q": "apiKey=K", "s": 200},), "GET /csv 1.1 … 200"),
+        ("%s", ({"path": "/csv", "query_string": b"apiKey=K"},), "{'path': '/csv', 'query_string': '…'}"),
+        ("no arguments", (), "no arguments"),
+        ("why? %s", ("/a",), "why? /a"),
+    ],
+)
+def test_queries_are_cut_out_of_arguments_and_nothing_else(
+    records: tuple[logging.Logger, Records], message: str, args: tuple[object, ...], line: str
+) -> None:
+    logger, handler = records
+    logger.info(message, *args)
+    assert handler.lines == [line]
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(BrokenOff("x"), False), (asyncio.CancelledError(), False), (RuntimeError("x"), True)]
+)
+def test_only_what_was_raised_to_break_off_is_dropped(
+    records: tuple[logging.Logger, Records], error: BaseException, kept: bool
+) -> None:
+    logger, handler = records
+    logger.error("Exception in ASGI application", exc_info=error)
+    assert bool(handler.lines) is kept
+
+
+def test_setting_up_twice_changes_nothing_more() -> None:
+    set_up_logs()
+    before = {name: list(logging.getLogger(name).filters) for name in SERVER_LOGGERS}
+    handlers = list(logging.getLogger("asgi_export").handlers)
+    set_up_logs()
+    assert {name: list(logging.getLogger(name).filters) for name in SERVER_LOGGERS} == before
+    assert logging.getLogger("asgi_export").handlers == handlers
+    assert all(any(isinstance(found, WithoutQueries) for found in filters) for filters in before.values())
