@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis.errors import Flaky
 
 import asgi_export.limiter
 from asgi_export.limiter.memory_store import MemoryStore
@@ -198,7 +199,7 @@ def checks(make: MakeMemorySubject) -> list[Callable[[], None]]:
 def fails(check: Callable[[], None]) -> bool:
     try:
         check()
-    except (AssertionError, IndexError):
+    except (AssertionError, IndexError, Flaky):  # which keys share a window is by a seed: a failure may come and go
         return True
     return False
 
