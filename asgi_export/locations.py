@@ -10,7 +10,8 @@ from pathlib import Path
 
 from asgi_export.dataset import Column, Cursor, Dataset, Selection, Source
 from asgi_export.errors import StartupError
-from asgi_export.sources.files import FileSource, is_file_location
+from asgi_export.sources.files import FileSource
+from asgi_export.sources.files_location import is_file_location
 from asgi_export.sources.postgres import PostgresSource
 from asgi_export.sources.simulated import SimulatedDataset
 from asgi_export.sources.sqlite import SqliteSource

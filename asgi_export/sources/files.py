@@ -11,43 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from asgi_export.dataset import Dataset
 from asgi_export.errors import StartupError
 from asgi_export.extras import import_extra
-
-SUFFIXES = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".arrow": "arrow",
-    ".arrows": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-}
-"""What a file's name says of what it holds."""
-
-REMOTE_SCHEMES = ("s3://", "gs://", "gcs://", "abfs://", "abfss://")
-GLOB_CHARACTERS = frozenset("*?[")
-_CREDENTIALS = re.compile(r"//[^@]*:.*@", re.DOTALL)
-
-
-def is_file_location(location: str) -> bool:
-    """Whether `FileSource` is the one to serve a location, or to say why it cannot be served."""
-    if location.startswith(REMOTE_SCHEMES):
-        return True
-    return Path(location).suffix.lower() in SUFFIXES or bool(GLOB_CHARACTERS & set(location)) or _is_dir(location)
-
-
-def _is_dir(location: str) -> bool:
-    try:
-        return Path(location).is_dir()
-    except (OSError, ValueError):  # a name too long, a folder that is closed to us, a NUL in it
-        return False
+from asgi_export.sources.files_location import REMOTE_SCHEMES, dataset_name, without_query
 
 
 class FileSource:
@@ -59,7 +29,7 @@ class FileSource:
 
     def __init__(self, location: str | os.PathLike[str], *, name: str | None = None) -> None:
         text = os.fspath(location)
-        self._shown = _without_query(text)
+        self._shown = without_query(text)
         self._location = text if text.startswith(REMOTE_SCHEMES) else os.path.abspath(text)
         self._dataset_name = name or dataset_name(self._location)
         self._place: Any = None
@@ -90,22 +60,3 @@ class FileSource:
         dataset: Any = room.open_dataset(self._location, self._dataset_name)
         self._place = dataset.place
         return dataset  # type: ignore[no-any-return]
-
-
-def dataset_name(location: str) -> str:
-    """What a location is called: the stem of its last part before any glob.
-
-    >>> dataset_name("/data/flights.parquet"), dataset_name("s3://lake/sales/year=*/*.parquet?region=eu-west-1")
-    ('flights', 'sales')
-    """
-    parts = [part for part in _without_query(location).split("/") if part]
-    plain = [part for part in parts if not GLOB_CHARACTERS & set(part)]
-    last = next((place for place, part in enumerate(parts) if GLOB_CHARACTERS & set(part)), len(plain))
-    return Path(plain[last - 1]).stem if last else "files"
-
-
-def _without_query(location: str) -> str:
-    """The location for a human: of a remote one, the query and any credentials are left out."""
-    if not location.startswith(REMOTE_SCHEMES):
-        return location
-    return _CREDENTIALS.sub("//", location.partition("?")[0])

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from asgi_export.dataset import Column, Selection
 from asgi_export.errors import StartupError
-from asgi_export.sources.files import SUFFIXES
 from asgi_export.sources.files_cursor import FileCursor
 from asgi_export.sources.files_kinds import KINDS
 from asgi_export.sources.files_listing import Entry, Place, find_place
+from asgi_export.sources.files_location import SUFFIXES
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 """A partition's value that loses nothing as a number; 01 would."""

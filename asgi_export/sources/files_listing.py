@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from asgi_export.sources.files import GLOB_CHARACTERS, REMOTE_SCHEMES, SUFFIXES
+from asgi_export.sources.files_location import GLOB_CHARACTERS, REMOTE_SCHEMES, SUFFIXES
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 

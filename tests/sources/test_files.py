@@ -18,7 +18,8 @@ import pytest
 from asgi_export.dataset import Column, Dataset, Selection
 from asgi_export.errors import SourceFailed, StartupError, Unavailable
 from asgi_export.sources import files_kinds
-from asgi_export.sources.files import FileSource, dataset_name, is_file_location
+from asgi_export.sources.files import FileSource
+from asgi_export.sources.files_location import dataset_name, is_file_location
 
 TABLE = pa.table({"id": pa.array(range(10)), "name": [f"user {place}" for place in range(10)]})
 
