@@ -23,7 +23,8 @@ THREE = (Rule(3, SHORT_NS),)
 FIVE = (Rule(5, SHORT_NS),)
 SLOW = (Rule(2, LONG_NS),)
 PAIR = (Rule(2, SHORT_NS), Rule(4, LONG_NS, "long"))
-PLANS = (ONE, THREE, FIVE, SLOW, PAIR)
+LONGER_FIRST = (Rule(4, LONG_NS), Rule(2, SHORT_NS, "short"))
+PLANS = (ONE, THREE, FIVE, SLOW, PAIR, LONGER_FIRST)
 
 STEADY = settings(
     max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
@@ -64,7 +65,8 @@ def agrees_with_the_oracle(make: MakeSubject) -> None:
 def agrees_with_the_oracle_over_a_long_time(make: MakeSubject) -> None:
     """A log that is filled and forgotten many times over."""
     random = Random(7)  # the same walk each time
-    for rules in ((Rule(40, SHORT_NS),), (Rule(40, SHORT_NS), Rule(90, LONG_NS, "long"))):
+    forty, ninety = Rule(40, SHORT_NS), Rule(90, LONG_NS, "long")
+    for rules in ((forty,), (forty, ninety), (ninety, forty)):
         subject, oracle = make(), Oracle()
         for _ in range(600):
             now_ns = step(subject, (random.choice((0, SHORT_NS // 50, SHORT_NS // 30)), random.choice((0, 1))))
@@ -180,6 +182,32 @@ def takes_several_rules_as_one_decision(make: MakeSubject) -> None:
     assert [state.reset_seconds for state in decision.states] == [1, 3]
 
 
+def remembers_for_the_longest_window_wherever_it_stands(make: MakeSubject) -> None:
+    """The order of the rules says nothing but in which order the figures come."""
+    rare, often = Rule(1, LONG_NS, "rare"), Rule(9, SHORT_NS, "often")
+    for rules in ((rare, often), (often, rare)):
+        subject = make()
+        assert subject.hit("a", rules).allowed
+        step(subject, (LONG_NS, -1))
+        decision = subject.hit("a", rules)
+        assert (decision.allowed, decision.retry_after_seconds) == (False, 1)
+        assert [(state.rule, state.remaining) for state in decision.states] == [
+            (rule, 9 * (rule is often)) for rule in rules
+        ]
+        step(subject, (0, 1))
+        assert subject.hit("a", rules).allowed
+
+
+def forgets_what_has_left_the_longest_window(make: MakeSubject) -> None:
+    """By the rules of the last admitted hit: a longer window that comes later does not find it again."""
+    subject = make()
+    for move in ((0, 0), (SHORT_NS, -1), (0, 1)):
+        step(subject, move)
+        assert subject.hit("a", THREE).allowed
+    decision = subject.hit("a", (Rule(3, LONG_NS),))
+    assert (decision.allowed, remaining(decision)) == (True, [0])
+
+
 def admits_everything_without_rules(make: MakeSubject) -> None:
     """A plan without limits."""
     subject = make()
@@ -213,6 +241,8 @@ def assert_spaced(admitted: Sequence[int], rules: Sequence[Rule]) -> None:
 CONTRACT: tuple[Callable[[MakeSubject], None], ...] = (
     frees_a_place_after_exactly_one_window,
     takes_several_rules_as_one_decision,
+    remembers_for_the_longest_window_wherever_it_stands,
+    forgets_what_has_left_the_longest_window,
     obeys_a_changed_limit_at_once,
     holds_the_limit_when_the_clock_steps_back,
     leaves_the_store_as_it_was_when_it_refuses,

@@ -68,6 +68,13 @@ MUTANTS = (
         "rule.limit - used if used < rule.limit else 0",
         "rule.limit - used",
     ),
+    Mutant("remembers for the first window", "sliding_window", "if len(rules) == 1 else max(", "if True else max("),
+    Mutant(
+        "remembers for the last window",
+        "sliding_window",
+        "max([rule.window_ns for rule in rules])",
+        "rules[-1].window_ns",
+    ),
     Mutant("remaining without this hit", "sliding_window", "taken = 0 if wait_ns else 1", "taken = 0"),
     Mutant("refused hit in remaining", "sliding_window", "taken = 0 if wait_ns else 1", "taken = 1"),
     Mutant("nothing to wait for", "sliding_window", "rule.window_ns if used else 1", "rule.window_ns"),
