@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from asgi_export.access.caller import caller_of
@@ -76,7 +77,7 @@ class RateLimit:
             caller = caller_of(scope)
             key = caller.window_key if caller else key_of(request) or ANONYMOUS
             rules = (caller and caller.plan and caller.plan.rules) or self._rules
-            exchange.limits = tuple([describe(rule) for rule in rules])
+            exchange.limits = described(rules)
             begun = time.monotonic()
             decision = await self._store.hit(stored_key(key), rules)
             exchange.limiter_seconds = time.monotonic() - begun
@@ -105,18 +106,25 @@ def stored_key(key: str) -> str:
     return "blake2b:" + hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=24).hexdigest()
 
 
-def describe(rule: Rule) -> dict[str, object]:
-    """A rule as the catalogue lists it."""
-    return {"name": rule.name, "limit": rule.limit, "window_seconds": rule.window_seconds}
+@lru_cache(maxsize=256)
+def described(rules: tuple[Rule, ...]) -> tuple[Mapping[str, object], ...]:
+    """Rules as the catalogue lists them."""
+    return tuple([{"name": rule.name, "limit": rule.limit, "window_seconds": rule.window_seconds} for rule in rules])
 
 
 def limit_headers(decision: Decision) -> list[Header]:
     """`RateLimit-Policy` with every rule and `RateLimit` with the tightest one, by revision 11 of the draft."""
-    rules = [state.rule for state in decision.states]
-    policy = ", ".join([f'"{rule.name}";q={rule.limit};w={rule.window_seconds}' for rule in rules])
-    tightest = min(decision.states, key=_tightness)
+    states = decision.states
+    tightest = states[0] if len(states) == 1 else min(states, key=_tightness)
     limit = f'"{tightest.rule.name}";r={tightest.remaining};t={tightest.reset_seconds}'
-    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", limit.encode())]
+    return [_policy(tuple([state.rule for state in states])), (b"ratelimit", limit.encode())]
+
+
+@lru_cache(maxsize=256)
+def _policy(rules: tuple[Rule, ...]) -> Header:
+    """Rules are the operator's, so there are few."""
+    items = ", ".join([f'"{rule.name}";q={rule.limit};w={rule.window_seconds}' for rule in rules])
+    return (b"ratelimit-policy", items.encode())
 
 
 def _tightness(state: RuleState) -> tuple[int, int]:

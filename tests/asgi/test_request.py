@@ -89,6 +89,12 @@ def test_an_encoded_slash_is_no_separator(path: str, raw_path: bytes | None, fou
     assert route(path, raw_path=raw_path) == found
 
 
+@pytest.mark.parametrize("raw_path", [b"/caf%C3%A9/a", "/café/a".encode(), "/café/%61".encode()])
+def test_a_raw_path_is_utf_8_however_much_of_it_is_encoded(raw_path: bytes) -> None:
+    """Clients that encode nothing, or a half."""
+    assert read_request(http_scope("/café/a", raw_path=raw_path)).full == ("café", "a")
+
+
 def test_what_a_scope_may_lack_is_made_up() -> None:
     request = read_request({"type": "http", "method": "get", "path": "/", "query_string": b"", "headers": iter([])})  # type: ignore[typeddict-item]
     assert (request.method, request.client, request.mounted) == ("GET", "", False)
@@ -110,6 +116,7 @@ def test_header_names_are_found_in_any_case_and_the_first_counts() -> None:
         (b"a=b+c%2B%20d", (("a", "b c+ d"),)),
         (b"na%6De=%C3%A9", (("name", "é"),)),
         ("name=é".encode(), (("name", "é"),)),
+        ("name=é+&%6E=é".encode(), (("name", "é "), ("n", "é"))),
         (b"a=b=c&&flag&=x", (("a", "b=c"), ("flag", ""), ("", "x"))),
         (b"a=%zz%", (("a", "%zz%"),)),
         (b"a=1;b=2", (("a", "1;b=2"),)),
