@@ -22,7 +22,7 @@ from asgi_export.asgi.negotiate import IDENTITY, choose_coding
 from asgi_export.asgi.problem import common_headers, send_problem
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, Request, probe_of, read_request
 from asgi_export.asgi.stream import Bounds, BrokenOff
-from asgi_export.catalogue import Catalogue
+from asgi_export.catalogue import MAX_COLUMNS, Catalogue, ExportBounds
 from asgi_export.dataset import Dataset, Source
 from asgi_export.errors import (
     ExportError,
@@ -54,8 +54,9 @@ class ExportApp:
     work. Start-up opens the sources, or the first request does where the server sends no lifespan; shut-down
     ends running exports and closes the sources.
 
-    `bounds` are those of one export; more than `max_exports` at once are answered 503. `leases` count the exports
-    that a key has running, where its plan bounds them.
+    `bounds` are those of one export; so are `max_columns`, `max_rows` and `max_bytes` (before compression), which
+    hold for every plan. More than `max_exports` at once are answered 503. `leases` count the exports that a key has
+    running, where its plan bounds them.
     """
 
     def __init__(
@@ -64,12 +65,15 @@ class ExportApp:
         *,
         prefix: str = PREFIX,
         bounds: Bounds | None = None,
+        max_columns: int = MAX_COLUMNS,
+        max_rows: int | None = None,
+        max_bytes: int | None = None,
         max_exports: int = 1000,
         max_query_bytes: int = MAX_QUERY_BYTES,
         max_header_bytes: int = MAX_HEADER_BYTES,
         leases: Leases | None = None,
     ) -> None:
-        self._catalogue = Catalogue(sources)
+        self._catalogue = Catalogue(sources, ExportBounds(max_columns, max_rows, max_bytes))
         self._prefix = tuple(prefix.strip("/").split("/"))
         self._exports = RunningExports(bounds=bounds or Bounds(), max_exports=max_exports, leases=leases)
         self._max_query_bytes = max_query_bytes

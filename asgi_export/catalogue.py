@@ -19,6 +19,9 @@ logger = logging.getLogger("asgi_export")
 MAX_LISTED = 200
 """Names in an error message."""
 
+MAX_COLUMNS = 2000
+"""As many as a table of SQLite has at most, and more than the 1600 of PostgreSQL."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -33,11 +36,21 @@ class Plan:
     access: AccessPlan
 
 
+@dataclass(frozen=True, slots=True)
+class ExportBounds:
+    """What one export may have, whoever asks; None is no bound. `max_bytes` are those before compression."""
+
+    max_columns: int = MAX_COLUMNS
+    max_rows: int | None = None
+    max_bytes: int | None = None
+
+
 class Catalogue:
     """Opens sources and knows their datasets by name, in the order of the sources."""
 
-    def __init__(self, sources: Sequence[Source | Dataset]) -> None:
+    def __init__(self, sources: Sequence[Source | Dataset], bounds: ExportBounds | None = None) -> None:
         self._given = tuple(sources)
+        self._bounds = bounds or ExportBounds()
         self._started: list[Source] = []
         self._datasets: dict[str, Dataset] = {}
         self._lock = asyncio.Lock()
@@ -105,8 +118,9 @@ class Catalogue:
 
     def plan(self, parameters: Parameters, found: Format, access: AccessPlan = OPEN) -> Plan:
         """What these parameters ask for. Raises `NotFound`, `Forbidden` and `BadRequest`."""
+        access = access.within(max_rows=self._bounds.max_rows, max_bytes=self._bounds.max_bytes)
         dataset = self._dataset(parameters.dataset, access)
-        columns = _pick(dataset, parameters.columns, access)
+        columns = _pick(dataset, parameters.columns, access, self._bounds.max_columns)
         dialect = Dialect(
             delimiter=_delimiter(parameters, found),
             header=parameters.header,
@@ -146,7 +160,7 @@ def _limit(dataset: Dataset, total: int | None, access: AccessPlan) -> int | Non
     if access.max_rows is None:
         return limit
     if total is not None and total > access.max_rows:
-        raise Forbidden(f"total={total}: this key may export {access.max_rows} rows at most")
+        raise Forbidden(f"total={total}: an export may have {access.max_rows} rows at most")
     return access.max_rows + 1 if limit is None else min(limit, access.max_rows + 1)
 
 
@@ -156,12 +170,14 @@ def _delimiter(parameters: Parameters, found: Format) -> str:
     return parameters.delimiter or found.delimiter or ","
 
 
-def _pick(dataset: Dataset, names: Sequence[str], access: AccessPlan) -> tuple[Column, ...]:
+def _pick(dataset: Dataset, names: Sequence[str], access: AccessPlan, most: int) -> tuple[Column, ...]:
     """The columns of these names, blanks around a name dropped unless the column itself has them."""
     there = {column.name: column for column in dataset.columns}
     allowed = {column.name: column for column in readable(dataset, access)}
     if not allowed:
         raise Forbidden(f"this key may not read any column of {shown(dataset.name)}")
+    if len(names or allowed) > most:
+        raise BadRequest(f"columns: {len(names or allowed)} of them; expected at most {most}, asked for by name")
     if not names:
         return tuple(allowed.values())
     picked: dict[str, Column] = {}

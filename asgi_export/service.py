@@ -38,6 +38,9 @@ def make_export_app(settings: Settings) -> ExportApp:
     return ExportApp(
         open_locations(settings.sources, max_seconds=settings.max_seconds),
         bounds=Bounds(stall_seconds=settings.stall_seconds, max_seconds=settings.max_seconds),
+        max_columns=settings.max_columns,
+        max_rows=settings.max_rows,
+        max_bytes=settings.max_bytes,
         max_exports=settings.max_exports,
         max_query_bytes=settings.max_query_bytes,
         max_header_bytes=settings.max_header_bytes,

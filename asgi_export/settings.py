@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from asgi_export.catalogue import MAX_COLUMNS
 from asgi_export.errors import StartupError
 from asgi_export.limiter.rules import parse_rules
 from asgi_export.limiter.sliding_window import Rule
@@ -38,6 +39,9 @@ class Settings:
     api_keys: str = ""
     max_keys: int = 100_000
     max_exports: int = 1000
+    max_columns: int = MAX_COLUMNS
+    max_rows: int | None = None
+    max_bytes: int | None = None
     max_query_bytes: int = 8192
     max_header_bytes: int = 32 * 1024
     stall_seconds: float = 60.0
@@ -114,6 +118,9 @@ TABLE = (
     Setting("api_keys", "ASGI_EXPORT_API_KEYS", "a TOML file", "who may ask, and for what", _text),
     Setting("max_keys", "ASGI_EXPORT_MAX_KEYS", _POSITIVE, "keys with a window of their own", _MANY, False),
     Setting("max_exports", "ASGI_EXPORT_MAX_EXPORTS", _POSITIVE, "exports at once in a process", _MANY, False),
+    Setting("max_columns", "ASGI_EXPORT_MAX_COLUMNS", _POSITIVE, "columns of one export", _MANY, False),
+    Setting("max_rows", "ASGI_EXPORT_MAX_ROWS", _POSITIVE, "rows of one export", _whole(1, 10**18), False),
+    Setting("max_bytes", "ASGI_EXPORT_MAX_BYTES", _POSITIVE, "bytes of one export", _whole(1, 10**18), False),
     Setting("max_query_bytes", "ASGI_EXPORT_MAX_QUERY_BYTES", _POSITIVE, "query string", _MANY, False),
     Setting("max_header_bytes", "ASGI_EXPORT_MAX_HEADER_BYTES", _POSITIVE, "header fields", _MANY, False),
     Setting("stall_seconds", "ASGI_EXPORT_STALL_SECONDS", _SECONDS, "a client that reads nothing", _seconds),

@@ -12,6 +12,7 @@ import pytest
 
 from asgi_export import Column, ExportApp, SimulatedDataset, dataset
 from asgi_export.access.plans import digest_of
+from asgi_export.asgi.stream import BrokenOff
 from asgi_export.dataset import Dataset
 from asgi_export.errors import SourceFailed, StartupError, Unavailable
 from asgi_export.service import make_service
@@ -253,6 +254,51 @@ def test_an_error_of_the_source_that_is_meant_for_the_client_is_the_answer() -> 
     answer = asked(ExportApp([Recorded(fail_at=0, error=Unavailable("no connection is free"))]))
     assert answer.status == 503
     assert b"no connection is free" in answer.body
+
+
+def broken(app: Any, query: str) -> Client:
+    """The client of an export that is broken off after its head."""
+    client = Client()
+    with pytest.raises(BrokenOff):
+        asyncio.run(client.ask(app, query))
+    assert (client.status, client.complete) == (200, False)
+    return client
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson", "arrow"])
+def test_an_export_past_the_rows_of_the_service_is_broken_off_and_one_of_just_as_many_is_whole(form: str) -> None:
+    app = make_service(Settings(max_rows=9000))
+    path = f"/api/v1/exports/{form}"
+    assert asked(app, "total=9000", path=path).complete
+    assert asked(app, "total=9001", path=path).status == 403
+    client = Client()
+    with pytest.raises(BrokenOff):
+        asyncio.run(client.ask(app, path=path))  # ten thousand by default
+    assert not client.complete
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+def test_the_bytes_of_the_service_are_those_before_compression(coding: str) -> None:
+    headers = [(b"accept-encoding", coding.encode())]
+    whole = asked(make_service(Settings()), "total=5000").body
+    assert asked(make_service(Settings(max_bytes=len(whole))), "total=5000", headers=headers).complete
+    client = Client()
+    with pytest.raises(BrokenOff):
+        asyncio.run(client.ask(make_service(Settings(max_bytes=len(whole) - 1)), "total=5000", headers=headers))
+
+
+def test_an_export_past_a_bound_ends_with_the_error_line() -> None:
+    client = broken(make_service(Settings(max_rows=9000)), "")
+    assert client.body.endswith(b'\n"__ERROR__","internal_server_error"\n')
+
+
+def test_more_columns_than_the_service_has_are_400() -> None:
+    app = make_service(Settings(max_columns=3))
+    assert asked(app, "columns=id,name,value").status == 200
+    for query in ("", "columns=id,name,value,created_at"):
+        refused = asked(app, query)
+        assert refused.status == 400
+        assert b"columns: 4 of them; expected at most 3" in refused.body
 
 
 @pytest.mark.parametrize("api_keys", [False, True])

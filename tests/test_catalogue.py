@@ -9,7 +9,7 @@ import pytest
 
 from asgi_export import Column, Dialect, SimulatedDataset, dataset
 from asgi_export.access.plans import OPEN, AccessPlan
-from asgi_export.catalogue import MAX_LISTED, Catalogue, Plan, listed
+from asgi_export.catalogue import MAX_LISTED, Catalogue, ExportBounds, Plan, listed
 from asgi_export.errors import BadRequest, Forbidden, NotFound
 from asgi_export.formats import FORMATS
 from asgi_export.parameters import parse_parameters
@@ -17,8 +17,14 @@ from asgi_export.parameters import parse_parameters
 PEOPLE = dataset(lambda: [], columns=["id", " odd ", "name", "a,b"], name="people", default_limit=7)  # noqa: PIE807
 
 
-def plan(*pairs: tuple[str, str], form: str = "csv", access: AccessPlan = OPEN, datasets: Any = None) -> Plan:
-    catalogue = Catalogue(datasets or [PEOPLE, SimulatedDataset()])
+def plan(
+    *pairs: tuple[str, str],
+    form: str = "csv",
+    access: AccessPlan = OPEN,
+    datasets: Any = None,
+    bounds: ExportBounds | None = None,
+) -> Plan:
+    catalogue = Catalogue(datasets or [PEOPLE, SimulatedDataset()], bounds)
     asyncio.run(catalogue.start())
     return catalogue.plan(parse_parameters(pairs), FORMATS[form], access)
 
@@ -138,6 +144,33 @@ def test_a_plan_bounds_rows_columns_and_datasets() -> None:
     for pairs in [("total", "6")], [("columns", "name")], [("dataset", "simulated")]:
         with pytest.raises(Forbidden):
             plan(*pairs, access=access)
+
+
+@pytest.mark.parametrize(("own", "all_s"), [(5, None), (None, 5), (5, 9), (9, 5), (5, 5)])
+def test_the_smaller_of_the_plan_s_bound_and_the_service_s_holds(own: int | None, all_s: int | None) -> None:
+    access = AccessPlan("few", max_rows=own, max_bytes=own)
+    bounds = ExportBounds(max_rows=all_s, max_bytes=all_s)
+    assert plan(access=access, bounds=bounds).selection.limit == 6
+    assert plan(access=access, bounds=bounds).access == AccessPlan("few", max_rows=5, max_bytes=5)
+    with pytest.raises(Forbidden, match="total=6: an export may have 5 rows at most"):
+        plan(("total", "6"), access=access, bounds=bounds)
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "refused"), [("", 4, False), ("", 3, True), ("id,name", 2, False), ("id,name", 1, True)]
+)
+def test_more_columns_than_the_bound_are_told_with_it(text: str, most: int, refused: bool) -> None:
+    bounds = ExportBounds(max_columns=most)
+    if not refused:
+        assert len(plan(("columns", text), bounds=bounds).columns) == most
+        return
+    with pytest.raises(BadRequest, match=f"^columns: {most + 1} of them; expected at most {most}"):
+        plan(("columns", text), bounds=bounds)
+
+
+def test_only_the_columns_that_a_key_may_read_count() -> None:
+    access = AccessPlan("few", columns={"people": frozenset({"id", "name"})})
+    assert len(plan(access=access, bounds=ExportBounds(max_columns=2)).columns) == 2
 
 
 def test_a_plan_without_a_column_or_dataset_may_read_nothing() -> None:

@@ -35,9 +35,9 @@ class BoundedEncoder:
     def _counted(self, data: bytes) -> bytes:
         self._bytes += len(data)
         if self._max_rows is not None and self.rows > self._max_rows:
-            raise OverQuota(f"there are more than the {self._max_rows} rows that this key may export; ask by total")
+            raise OverQuota(f"there are more than the {self._max_rows} rows that one export may have; ask by total")
         if self._max_bytes is not None and self._bytes > self._max_bytes:
-            raise OverQuota(f"there are more than the {self._max_bytes} bytes that this key may export")
+            raise OverQuota(f"there are more than the {self._max_bytes} bytes that one export may have")
         return data
 
 

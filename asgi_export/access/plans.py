@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from asgi_export.limiter.sliding_window import Rule
@@ -37,6 +37,12 @@ class AccessPlan:
     datasets: frozenset[str] | None = None
     columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
+    def within(self, *, max_rows: int | None, max_bytes: int | None) -> AccessPlan:
+        """The same plan under bounds that hold for everybody: the smaller of two is the one that counts."""
+        return replace(
+            self, max_rows=_smaller(self.max_rows, max_rows), max_bytes=_smaller(self.max_bytes, max_bytes)
+        )
+
     def reads(self, dataset: str) -> bool:
         """Whether the plan may read any of the dataset."""
         return self.datasets is None or dataset in self.datasets
@@ -45,6 +51,10 @@ class AccessPlan:
         """Whether the plan may read this column of a dataset that it may read."""
         allowed = self.columns.get(dataset)
         return allowed is None or column in allowed
+
+
+def _smaller(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else min(one, other)
 
 
 OPEN = AccessPlan("open")

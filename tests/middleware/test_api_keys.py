@@ -143,7 +143,7 @@ def test_all_columns_are_those_that_the_plan_may_read(tmp_path: Path) -> None:
     [
         ("columns=id,email", "columns=email: this key may not read it; it may read id, name"),
         ("dataset=salaries", "dataset=salaries: this key may not read it; it may read people"),
-        ("total=6", "total=6: this key may export 5 rows at most"),
+        ("total=6", "total=6: an export may have 5 rows at most"),
     ],
 )
 def test_what_the_plan_does_not_allow_is_forbidden(tmp_path: Path, query: str, detail: str) -> None:
