@@ -7,6 +7,8 @@ the first import, and any of them answers for all.
 from __future__ import annotations
 
 import os
+from functools import cache
+from typing import Any
 
 from asgi_export.asgi.exchange import Exchange
 
@@ -56,6 +58,7 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
+        self._child = cache(_child)  # there are few, and `labels` takes longer than counting
 
     def _counter(self, name: str, meaning: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"asgi_export_{name}", meaning, labels, registry=self._registry)
@@ -73,19 +76,20 @@ class Metrics:
 
     def answered(self, exchange: Exchange, status: int, seconds: float) -> None:
         """A request has ended; `status` is 0 where there was no answer."""
-        self._responses.labels(str(status)).inc()
+        child = self._child
+        child(self._responses, status).inc()
         if exchange.limiter_seconds is not None:
-            self._decisions.labels("refused" if status == 429 else "admitted").inc()
+            child(self._decisions, "refused" if status == 429 else "admitted").inc()
             self._limiter.observe(exchange.limiter_seconds)
         if not exchange.ending:
             return
         labels = (exchange.dataset, exchange.format)
-        self._exports.labels(*labels, exchange.ending).inc()
-        self._rows.labels(*labels).inc(exchange.rows)
-        self._bytes.labels(*labels).inc(exchange.bytes)
-        self._seconds.labels(*labels).observe(seconds)
+        child(self._exports, *labels, exchange.ending).inc()
+        child(self._rows, *labels).inc(exchange.rows)
+        child(self._bytes, *labels).inc(exchange.bytes)
+        child(self._seconds, *labels).observe(seconds)
         if exchange.first_byte_seconds is not None:
-            self._first_byte.labels(*labels).observe(exchange.first_byte_seconds)
+            child(self._first_byte, *labels).observe(exchange.first_byte_seconds)
 
     def render(self) -> tuple[bytes, bytes]:
         """The media type, and the text: of all processes where there are several."""
@@ -94,3 +98,7 @@ class Metrics:
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return CONTENT_TYPE_LATEST.encode(), generate_latest(registry)
+
+
+def _child(metric: Any, *labels: object) -> Any:
+    return metric.labels(*labels)

@@ -57,6 +57,8 @@ class Observe:
 
 
 def _asks_for_metrics(scope: HTTPScope) -> bool:
+    if "metrics" not in scope["path"]:  # every other request is spared to be read here
+        return False
     try:
         request = read_request(scope)
     except ExportError:
