@@ -4,6 +4,7 @@ from asgi_export import ExportApp, RateLimit, MemoryStore, dataset
 """
 
 from asgi_export.app import ExportApp
+from asgi_export.asgi.compress import CompressionLevels
 from asgi_export.asgi.stream import Bounds
 from asgi_export.dataset import Column, Dialect, Selection
 from asgi_export.limiter.memory_store import MemoryStore
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Bounds",
     "Column",
+    "CompressionLevels",
     "Dialect",
     "ExportApp",
     "MemoryStore",

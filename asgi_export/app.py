@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from asgi_export.access.caller import access_of, caller_of
-from asgi_export.asgi.compress import CODINGS
+from asgi_export.asgi.compress import CODINGS, CompressionLevels
 from asgi_export.asgi.disposition import content_disposition
 from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import answer_lifespan
@@ -55,8 +55,8 @@ class ExportApp:
     ends running exports and closes the sources.
 
     `bounds` are those of one export; so are `max_columns`, `max_rows` and `max_bytes` (before compression), which
-    hold for every plan. More than `max_exports` at once are answered 503. `leases` count the exports that a key has
-    running, where its plan bounds them.
+    hold for every plan. More than `max_exports` at once are answered 503. `levels` are those of the content
+    codings. `leases` count the exports that a key has running, where its plan bounds them.
     """
 
     def __init__(
@@ -71,11 +71,17 @@ class ExportApp:
         max_exports: int = 1000,
         max_query_bytes: int = MAX_QUERY_BYTES,
         max_header_bytes: int = MAX_HEADER_BYTES,
+        levels: CompressionLevels | None = None,
         leases: Leases | None = None,
     ) -> None:
         self._catalogue = Catalogue(sources, ExportBounds(max_columns, max_rows, max_bytes))
         self._prefix = tuple(prefix.strip("/").split("/"))
-        self._exports = RunningExports(bounds=bounds or Bounds(), max_exports=max_exports, leases=leases)
+        self._exports = RunningExports(
+            bounds=bounds or Bounds(),
+            max_exports=max_exports,
+            levels=levels or CompressionLevels(),
+            leases=leases,
+        )
         self._max_query_bytes = max_query_bytes
         self._max_header_bytes = max_header_bytes
         self._closing = False

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from asgi_export.access.bounded import bounded
 from asgi_export.access.caller import caller_of
 from asgi_export.access.plans import AccessPlan
-from asgi_export.asgi.compress import CODINGS
+from asgi_export.asgi.compress import CODINGS, CompressionLevels
 from asgi_export.asgi.exchange import Exchange, exchange_of
 from asgi_export.asgi.message import HTTPScope, Receive, Send, head
 from asgi_export.asgi.negotiate import IDENTITY
@@ -41,8 +41,9 @@ FOR_OPERATOR = (SourceFailed, StartupError)
 class RunningExports:
     """Runs at most `max_exports` at once; a caller whose plan says so, fewer."""
 
-    def __init__(self, *, bounds: Bounds, max_exports: int, leases: Leases | None) -> None:
+    def __init__(self, *, bounds: Bounds, max_exports: int, levels: CompressionLevels, leases: Leases | None) -> None:
         self._bounds = bounds
+        self._levels = levels
         self._max_exports = max_exports
         self._leases: Leases = leases if leases is not None else MemoryLeases()
         self._workers = Workers()
@@ -70,7 +71,7 @@ class RunningExports:
                 f"{self._max_exports} exports are running; expected fewer", retry_after_seconds=FULL_RETRY_SECONDS
             )
         encoder = bounded(plan.format.encoder(plan.columns, plan.dialect), plan.access)
-        writer = ChunkWriter(encoder, CODINGS[coding]() if coding != IDENTITY else None)
+        writer = ChunkWriter(encoder, CODINGS[coding](self._levels) if coding != IDENTITY else None)
         pump = Pump(
             receive,
             send,

@@ -14,6 +14,7 @@ from typing import Any
 
 from asgi_export.access.key_file import KeyFile
 from asgi_export.app import ExportApp
+from asgi_export.asgi.compress import CompressionLevels
 from asgi_export.asgi.lifespan import answer_lifespan
 from asgi_export.asgi.message import ASGIApp
 from asgi_export.asgi.problem import send_problem
@@ -42,6 +43,7 @@ def make_export_app(settings: Settings) -> ExportApp:
         max_rows=settings.max_rows,
         max_bytes=settings.max_bytes,
         max_exports=settings.max_exports,
+        levels=CompressionLevels(gzip=settings.gzip_level, zstd=settings.zstd_level),
         max_query_bytes=settings.max_query_bytes,
         max_header_bytes=settings.max_header_bytes,
     )

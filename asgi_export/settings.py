@@ -47,6 +47,8 @@ class Settings:
     stall_seconds: float = 60.0
     max_seconds: float = 3600.0
     drain_seconds: float = 10.0
+    gzip_level: int = 3
+    zstd_level: int = 1
     metrics: bool = True
 
 
@@ -102,6 +104,7 @@ _POLICIES = ", ".join(POLICIES)
 _POSITIVE = "a whole number from 1"
 _SECONDS = "a number of seconds above 0"
 _MANY = _whole(1, 10**9)
+_LEVEL = "a whole number from 1 (fast) to 9 (small)"
 
 TABLE = (
     Setting("host", "ASGI_EXPORT_HOST", "an address", "address to listen on", _text),
@@ -125,6 +128,8 @@ TABLE = (
     Setting("max_header_bytes", "ASGI_EXPORT_MAX_HEADER_BYTES", _POSITIVE, "header fields", _MANY, False),
     Setting("stall_seconds", "ASGI_EXPORT_STALL_SECONDS", _SECONDS, "a client that reads nothing", _seconds),
     Setting("max_seconds", "ASGI_EXPORT_MAX_SECONDS", _SECONDS, "one export", _seconds),
+    Setting("gzip_level", "ASGI_EXPORT_GZIP_LEVEL", _LEVEL, "how hard gzip tries", _whole(1, 9), False),
+    Setting("zstd_level", "ASGI_EXPORT_ZSTD_LEVEL", _LEVEL, "how hard zstd tries", _whole(1, 9), False),
     Setting("metrics", "ASGI_EXPORT_METRICS", "true or false", "whether /metrics is served", _switch, False),
     Setting("drain_seconds", "ASGI_EXPORT_DRAIN_SECONDS", _SECONDS, "running exports at the end", _seconds),
 )

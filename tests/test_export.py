@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_export.asgi.compress import CODINGS
+from asgi_export.asgi.compress import CODINGS, CompressionLevels
 from asgi_export.dataset import Batch, Row
 from asgi_export.export import CHUNK_BYTES, FLUSH_SECONDS, SLICE_CELLS, ChunkWriter, open_chunks, slices
 from asgi_export.workers import Workers
@@ -71,7 +71,7 @@ def rows(count: int) -> list[Row]:
 
 
 def begun(coding: str = "") -> ChunkWriter:
-    writer = ChunkWriter(Lines(), CODINGS[coding]() if coding else None)
+    writer = ChunkWriter(Lines(), CODINGS[coding](CompressionLevels()) if coding else None)
     writer.begin()
     return writer
 

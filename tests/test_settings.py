@@ -29,6 +29,8 @@ EXAMPLES = {
     "max_header_bytes": "1000",
     "stall_seconds": "1.5",
     "max_seconds": "10",
+    "gzip_level": "9",
+    "zstd_level": "4",
     "metrics": "false",
     "drain_seconds": "3",
 }
@@ -114,6 +116,10 @@ def test_a_quote_that_is_not_closed_is_one_line() -> None:
         ("max_rows", "none"),
         ("max_bytes", "1e9"),
         ("on_store_failure", "panic"),
+        ("gzip_level", "0"),
+        ("gzip_level", "10"),
+        ("zstd_level", "-1"),
+        ("zstd_level", "fast"),
         ("port", "9" * 5000),
     ],
 )
