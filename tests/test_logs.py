@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from asgi_export.asgi.stream import BrokenOff
-from asgi_export.logs import SERVER_LOGGERS, WithoutBreaks, WithoutQueries, set_up_logs
+from asgi_export.logs import LINE, SERVER_LOGGERS, Lines, WithoutBreaks, WithoutQueries, set_up_logs
 
 
 class Records(logging.Handler):
@@ -67,6 +67,18 @@ def test_only_what_was_raised_to_break_off_is_dropped(
     logger, handler = records
     logger.error("Exception in ASGI application", exc_info=error)
     assert bool(handler.lines) is kept
+
+
+@pytest.mark.parametrize("created", [1790000000.0, 1790000000.0004, 1790000000.9999, 1790000001.25, 5.5])
+def test_a_line_is_what_the_standard_formatter_writes(created: float) -> None:
+    """Also when the second of the line before was another one, and with a traceback below."""
+    lines, standard = Lines(), logging.Formatter(LINE)
+    for moment in (created, created + 1, created):
+        for error in (None, ValueError("x")):
+            exc_info = (ValueError, error, None) if error else None
+            record = logging.LogRecord("a.b", logging.WARNING, "file", 1, "%s of %d", ("one", 2), exc_info)
+            record.created, record.msecs = moment, (moment - int(moment)) * 1000
+            assert lines.format(record) == standard.format(record)
 
 
 def test_setting_up_twice_changes_nothing_more() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -47,7 +48,9 @@ class Observe:
             await app(scope, receive, answer.send)
         finally:
             answer.ended()
-            logger.info("%s", access_line(scope, answer.exchange, answer.status, answer.bytes, answer.seconds))
+            if logger.isEnabledFor(logging.INFO):  # `info` would also look up which line of the source logs this
+                line = access_line(scope, answer.exchange, answer.status, answer.bytes, answer.seconds)
+                logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, "%s", (line,), None))
 
     async def _answer_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = cast("HTTPScope", scope)
@@ -111,23 +114,24 @@ class _Answer:
 
 def access_line(scope: HTTPScope, exchange: Exchange, status: int, sent: int, seconds: float) -> str:
     """The line of one request; `status` is 0 where the client left before there was an answer."""
-    fields = [
-        f"request_id={exchange.request_id}",
-        f"method={quote(scope['method'][:20], errors='replace')}",
-        f"path={logged_path(scope['path'])}",
-        f"status={status}",
-        f"bytes={sent}",
-        f"seconds={seconds:.3f}",
-    ]
+    method, path = _word(scope["method"][:20]), _path(scope["path"][:MAX_PATH_CHARACTERS])
+    line = f"request_id={exchange.request_id} method={method} path={path} status={status} bytes={sent} "
+    line += f"seconds={seconds:.3f}"
     if exchange.owner:
-        fields.append(f"owner={exchange.owner}")
+        line += f" owner={exchange.owner}"
     if exchange.dataset:
-        fields += [f"dataset={quote(exchange.dataset, errors='replace')}", f"format={exchange.format}"]
+        line += f" dataset={_word(exchange.dataset)} format={exchange.format}"
     if exchange.ending:
-        fields += [f"rows={exchange.rows}", f'ending="{exchange.ending}"']
-    return " ".join(fields)
+        line += f' rows={exchange.rows} ending="{exchange.ending}"'
+    return line
 
 
-def logged_path(path: str) -> str:
+@lru_cache(maxsize=256)
+def _word(text: str) -> str:
+    return quote(text, errors="replace")
+
+
+@lru_cache(maxsize=256)
+def _path(path: str) -> str:
     """A path as a log holds it: one word, and without a key."""
-    return quote(without_key(path)[:MAX_PATH_CHARACTERS], safe="/", errors="replace")
+    return quote(without_key(path), safe="/", errors="replace")
