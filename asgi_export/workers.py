@@ -1,13 +1,14 @@
-"""The threads in which blocking calls run, and the two ways to wait for one.
+"""The threads in which blocking calls run, and the ways to wait for one.
 
 A job that the waiter no longer wants is dropped when it has not begun, and interrupted until it ends when it
-has: nobody goes on while a thread still works on what he is about to close. Closing has threads of its own, so
-that it never queues behind slow queries.
+has: nobody goes on while a thread still works on what he is about to close. Closing and computing have threads of
+their own, so that they never queue behind slow queries.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -18,6 +19,9 @@ T = TypeVar("T")
 THREADS = 32
 """One a running batch, not one an export: a client that reads slowly holds none."""
 
+COMPUTING_THREADS = min(8, os.cpu_count() or 1)
+"""Encoders of columns and compressors let go of the interpreter's lock; more of them than cores gain nothing."""
+
 INTERRUPT_AGAIN_SECONDS = 0.05
 """An interrupt that comes between two statements of a driver is lost, so it is repeated."""
 
@@ -27,6 +31,7 @@ class Workers:
 
     def __init__(self, threads: int = THREADS) -> None:
         self._working = ThreadPoolExecutor(threads, thread_name_prefix="asgi-export")
+        self._computing = ThreadPoolExecutor(COMPUTING_THREADS, thread_name_prefix="asgi-export-compute")
         self._closing = ThreadPoolExecutor(4, thread_name_prefix="asgi-export-close")
 
     async def run(self, function: Callable[[], T], *, interrupt: Callable[[], None]) -> T:
@@ -35,12 +40,14 @@ class Workers:
         When the caller is cancelled, `interrupt` is called until the thread is done, and only then does the
         cancellation go on.
         """
-        job = self._working.submit(copy_context().run, function)
-        try:
-            return await asyncio.wrap_future(job)
-        except asyncio.CancelledError:
-            await _until_done(job, interrupt)
-            raise
+        return await _result(self._working.submit(copy_context().run, function), interrupt)
+
+    async def compute(self, function: Callable[[], T]) -> T:
+        """The result of `function`, which only computes and ends soon, called in a thread; as `run` otherwise.
+
+        It never waits behind a slow query.
+        """
+        return await _result(self._computing.submit(copy_context().run, function), _nothing)
 
     async def finish(self, function: Callable[[], T]) -> T:
         """The result of `function` called in a thread, waited for through any number of cancellations.
@@ -55,11 +62,20 @@ class Workers:
 
     def close(self) -> None:
         self._working.shutdown(wait=False, cancel_futures=True)
+        self._computing.shutdown(wait=False, cancel_futures=True)
         self._closing.shutdown(wait=False)
 
 
 def _nothing() -> None:
     return
+
+
+async def _result(job: Future[T], interrupt: Callable[[], None]) -> T:
+    try:
+        return await asyncio.wrap_future(job)
+    except asyncio.CancelledError:
+        await _until_done(job, interrupt)
+        raise
 
 
 async def _until_done(job: Future[T], interrupt: Callable[[], None]) -> bool:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,28 @@ class Lines:
 
     def tail(self) -> bytes:
         return b"tail\n"
+
+
+class Coding:
+    """A content coding that changes nothing, and notes what it is fed, when it is flushed, and who does it."""
+
+    def __init__(self) -> None:
+        self.fed: list[int] = []
+        self.flushed = 0
+        self.threads: set[threading.Thread] = set()
+
+    def feed(self, data: bytes) -> bytes:
+        self.fed.append(len(data))
+        self.threads.add(threading.current_thread())
+        return data
+
+    def flush(self) -> bytes:
+        self.flushed += 1
+        return b""
+
+    def finish(self) -> bytes:
+        self.threads.add(threading.current_thread())
+        return b""
 
 
 class Columns:
@@ -128,9 +151,43 @@ def test_what_is_flushed_out_of_a_compressor_can_be_read_at_once(clock: Clock) -
 def test_the_end_has_the_tail_and_the_trailer(clock: Clock) -> None:
     writer = begun("gzip")
     writer.feed(rows(1))
-    first = writer.take()
-    writer.end()
-    assert gzip.decompress(first + writer.take()) == b"head\n" + LINE + b"tail\n"
+    assert gzip.decompress(writer.take() + writer.end()) == b"head\n" + LINE + b"tail\n"
+
+
+def test_a_slow_export_is_flushed_when_nothing_was_sent_for_a_second(clock: Clock) -> None:
+    """Not before, for a flush costs some of the ratio; and with it comes what the coding made too little of."""
+    writer, reader = begun("gzip"), zlib.decompressobj(31)
+    writer.feed(rows(1))
+    reader.decompress(writer.take())
+    writer.resume()
+    assert writer.feed(LINE * 1000)
+    assert writer.take() == b""
+    clock.now += 0.9
+    assert not writer.feed(rows(1))
+    clock.now += 0.1
+    assert writer.feed(rows(1))
+    assert reader.decompress(writer.take()) == LINE * 1002
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3 * CHUNK_BYTES // len(LINE)), st.sampled_from([0.0, 0.4, 1.0])), max_size=12)
+)
+@pytest.mark.parametrize("coding", CODINGS)
+def test_whatever_comes_when_the_chunks_are_the_text(coding: str, batches: list[tuple[int, float]]) -> None:
+    found = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asgi_export.export.time", found)
+        writer, chunks = begun(coding), []
+        for count, seconds in batches:
+            found.now += seconds
+            if chunk := writer.write(rows(count)):
+                chunks.append(chunk)
+                writer.resume()
+        chunks.append(writer.end())
+    reader = zlib.decompressobj(31) if coding == "gzip" else zstandard.ZstdDecompressor().decompressobj()
+    text = b"head\n" + LINE * sum(count for count, _ in batches) + b"tail\n"
+    assert b"".join(map(reader.decompress, chunks)) == text
+    assert reader.eof
 
 
 @pytest.mark.parametrize("coding", ["", "gzip"])
@@ -151,6 +208,17 @@ def test_without_words_nothing_is_said(clock: Clock, coding: str) -> None:
     writer.resume()
     writer.feed(rows(1))
     assert writer.last_words(b"") == b""
+
+
+@pytest.mark.parametrize(("coding", "said"), [("", b"ERROR\n"), ("gzip", b""), ("zstd", b"")])
+def test_behind_a_chunk_that_may_be_lost_a_coding_has_no_last_words(clock: Clock, coding: str, said: bytes) -> None:
+    """They would be read with the wrong state, or not at all; lines need none."""
+    writer = begun(coding)
+    writer.feed(rows(1))
+    writer.take()
+    assert writer.last_words(b"ERROR\n") == said
+    writer.resume()
+    assert writer.last_words(b"ERROR\n") != b""
 
 
 @given(st.integers(0, 3 * SLICE_CELLS), st.integers(1, 3) | st.just(SLICE_CELLS * 2))
@@ -327,5 +395,70 @@ def test_a_batch_without_a_chunk_gives_the_loop_back() -> None:
         async with Turns() as turns:
             await chunks_of(Batches([rows(1)] * 300).open(), ChunkWriter(Lines()))
         assert turns.count >= 299
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["awaits", "blocks"])
+def test_a_compressor_is_fed_large_pieces_and_not_flushed_between_them(kind: str, clock: Clock) -> None:
+    async def scenario() -> None:
+        coding, batches = Coding(), [rows(100)] * 100
+        cursor = Cursor(batches) if kind == "blocks" else Batches(batches).open()
+        chunks = await chunks_of(cursor, ChunkWriter(Lines(), coding))
+        assert b"".join(chunks) == b"head\n" + LINE * 10_000 + b"tail\n"
+        assert len(coding.fed) > 10
+        assert min(coding.fed[1:-1]) >= CHUNK_BYTES
+        assert coding.flushed == 1, "the first batch alone is sent at once"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("batch", [rows(2000), b"x" * 10**6], ids=["rows", "text"])
+def test_nothing_is_compressed_on_the_loop(batch: Batch) -> None:
+    async def scenario() -> None:
+        encoder, coding = Lines(), Coding()
+        await chunks_of(Batches([batch] * 3).open(), ChunkWriter(encoder, coding))
+        assert set(encoder.threads) == {threading.main_thread()}
+        assert coding.threads
+        assert threading.main_thread() not in coding.threads
+
+    run(scenario())
+
+
+def test_a_blocking_cursor_is_compressed_in_the_thread_that_encodes() -> None:
+    async def scenario() -> None:
+        encoder, coding = Lines(), Coding()
+        await chunks_of(Cursor([rows(2000)] * 3), ChunkWriter(encoder, coding))
+        assert coding.threads <= set(encoder.threads)
+
+    run(scenario())
+
+
+def test_compressing_does_not_wait_for_slow_queries() -> None:
+    async def scenario() -> None:
+        workers, release = Workers(threads=1), threading.Event()
+        query = asyncio.create_task(workers.run(release.wait, interrupt=release.set))
+        async with open_chunks(Batches([rows(1000)] * 5).open(), ChunkWriter(Lines(), Coding()), workers) as chunks:
+            text = b"".join([chunk async for chunk in chunks])
+        assert text.count(b"\n") == 5002
+        assert not query.done()
+        release.set()
+        await query
+        workers.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", ["awaits", "blocks"])
+def test_a_client_that_takes_its_time_gets_full_chunks(kind: str, clock: Clock) -> None:
+    async def scenario() -> None:
+        batches = [rows(100)] * 100
+        cursor: Any = Cursor(batches) if kind == "blocks" else Batches(batches).open()
+        sizes: list[int] = []
+        async with open_chunks(cursor, ChunkWriter(Lines()), Workers()) as chunks:
+            async for chunk in chunks:
+                sizes.append(len(chunk))
+                clock.now += 100
+        assert min(sizes[1:-1]) >= CHUNK_BYTES
 
     run(scenario())
