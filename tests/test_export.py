@@ -8,6 +8,7 @@ import threading
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -167,6 +168,16 @@ def test_a_slow_export_is_flushed_when_nothing_was_sent_for_a_second(clock: Cloc
     clock.now += 0.1
     assert writer.feed(rows(1))
     assert reader.decompress(writer.take()) == LINE * 1002
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_a_compressed_chunk_is_sent_when_it_is_full(clock: Clock, coding: str) -> None:
+    writer = begun(coding)
+    writer.resume()
+    sizes = [len(writer.write(token_hex(CHUNK_BYTES // 2).encode())) for _ in range(8)]
+    assert sizes[0] == 0
+    assert all(not size or CHUNK_BYTES <= size < 2 * CHUNK_BYTES for size in sizes)
+    assert any(sizes)
 
 
 @given(

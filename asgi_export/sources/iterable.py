@@ -29,7 +29,7 @@ from asgi_export.sources.arrow_items import column_slices, is_columns
 from asgi_export.sources.batch_size import BatchSize
 
 FLUSH_SECONDS = 0.5
-"""Rows are handed over after this time even when a batch is not full, so that progress shows."""
+"""Rows are handed over at this distance even when a batch is not full, so that progress shows."""
 
 ColumnLike = str | tuple[str, str] | Column
 F = TypeVar("F", bound=Callable[..., Any])
@@ -155,7 +155,10 @@ class _Shape:
 
 
 class _Batcher:
-    """Collects the rows of items until there are enough for a batch, or enough time has gone."""
+    """Collects the rows of items until there are enough for a batch, or the last one is long enough ago.
+
+    So a function that gives a row a second has each of them handed over at once, and not with the next.
+    """
 
     def __init__(self, shape: _Shape) -> None:
         self._shape = shape
@@ -165,10 +168,9 @@ class _Batcher:
     def add(self, item: Any) -> bool:
         """Take one item; True when it is time to flush."""
         now = time.monotonic()
-        if not self._rows:
-            self._flush_at = now + FLUSH_SECONDS
         self._rows += self._shape.rows(item)
-        return len(self._rows) >= self._shape.size.rows or now >= self._flush_at or self._shape.done
+        late = bool(self._rows) and now >= self._flush_at
+        return late or len(self._rows) >= self._shape.size.rows or self._shape.done
 
     def columns(self, item: Any) -> Iterator[Batch]:
         """The rows collected so far, and then the batches of an item of columns."""
@@ -179,6 +181,7 @@ class _Batcher:
     def flush(self) -> Batch:
         """What has been collected, which may be nothing."""
         rows, self._rows = self._rows, []
+        self._flush_at = time.monotonic() + FLUSH_SECONDS
         self._shape.size.came(rows)
         return rows
 

@@ -72,7 +72,7 @@ class Clock:
 
 
 def test_rows_are_handed_over_after_a_while_though_the_batch_is_not_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time begins with the first row of each batch."""
+    """The time begins with the batch before."""
     clock = Clock()
     monkeypatch.setattr("asgi_export.sources.iterable.time", clock)
 
@@ -84,7 +84,27 @@ def test_rows_are_handed_over_after_a_while_though_the_batch_is_not_full(monkeyp
 
     with blocking(source) as batches:
         found = [[row[0] for row in batch] for batch in batches]
-    assert found == [[0], [1, 2, 3], [4, 5, 6], [7]]
+    assert found == [[0], [1, 2], [3, 4], [5, 6], [7]]
+
+
+@pytest.mark.parametrize("seconds", [FLUSH_SECONDS, 1.0, 3600.0])
+def test_rows_that_come_slowly_are_handed_over_at_once(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Not with the next, which may be an hour later."""
+    clock = Clock()
+    monkeypatch.setattr("asgi_export.sources.iterable.time", clock)
+    given: list[int] = []
+
+    @dataset(columns=["a"])
+    def source() -> Iterator[Any]:
+        for number in range(5):
+            clock.now += seconds
+            given.append(number)
+            yield (number,)
+
+    with blocking(source) as batches:
+        for batch in batches:
+            assert [row[0] for row in batch] == given[-1:] or not batch
+    assert given == [0, 1, 2, 3, 4]
 
 
 def blocking(source: FunctionDataset) -> Any:
