@@ -33,6 +33,9 @@ BACKLOG = 2048
 CLOSE_SECONDS = 2.0
 """What closing connections may take after the exports have been broken off."""
 
+UNREAD_SECONDS = 5.0
+"""How long after `stall_seconds` the system gives up a connection: later than the export, which says why it ends."""
+
 MAX_LISTED = 20
 
 
@@ -135,6 +138,9 @@ def bind(settings: Settings) -> socket.socket:
         )[0]
         listening = socket.socket(family)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "linux":  # connections inherit it; servers keep one whose client reads nothing for ever
+            unread_ms = round((settings.stall_seconds + UNREAD_SECONDS) * 1000)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread_ms)
         listening.bind(address)
         listening.listen(BACKLOG)
     except OSError as error:
@@ -216,6 +222,7 @@ def hypercorn_server(settings: Settings) -> Run:
         config = Config()
         config.application_path = APPLICATION
         config.bind = [f"fd://{listening.detach()}"]
+        config.backlog = BACKLOG
         config.workers = settings.workers
         config.graceful_timeout = settings.drain_seconds
         config.h11_max_incomplete_size = _head_bytes(settings)

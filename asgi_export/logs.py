@@ -35,12 +35,18 @@ def _cut_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: "…" if name in ("q", "query_string", "raw_path") else _cut(value) for name, value in values.items()}
 
 
+LOST_CONNECTION = "Unhandled exception in client_connected_cb"
+"""What asyncio says of a connection that the system has given up while Hypercorn was closing it."""
+
+
 class WithoutBreaks(logging.Filter):
     """Drops the traceback that a server logs when we break a connection off: our own log has the reason."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """False for what was raised only to break off, or by the end of the server itself."""
+        """False for what was raised only to break off, by the end of the server itself, or by a lost connection."""
         error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, TimeoutError | ConnectionError):
+            return not record.getMessage().startswith(LOST_CONNECTION)
         return not isinstance(error, BrokenOff | asyncio.CancelledError)
 
 

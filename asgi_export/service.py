@@ -18,6 +18,7 @@ from asgi_export.asgi.compress import CompressionLevels
 from asgi_export.asgi.lifespan import answer_lifespan
 from asgi_export.asgi.message import ASGIApp
 from asgi_export.asgi.problem import send_problem
+from asgi_export.asgi.request_body import WithoutRequestBodies
 from asgi_export.asgi.stream import Bounds
 from asgi_export.errors import StartupError, Unavailable
 from asgi_export.limiter.memory_store import MemoryStore
@@ -78,7 +79,8 @@ def make_service(settings: Settings, exports: ExportApp | None = None) -> ASGIAp
             max_query_bytes=settings.max_query_bytes,
             max_header_bytes=settings.max_header_bytes,
         )
-    return WithoutWebSockets(Observe(app, metrics=Metrics() if settings.metrics and metrics_available() else None))
+    app = Observe(app, metrics=Metrics() if settings.metrics and metrics_available() else None)
+    return WithoutWebSockets(WithoutRequestBodies(app))
 
 
 class WithoutWebSockets:

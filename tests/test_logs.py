@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from asgi_export.asgi.stream import BrokenOff
-from asgi_export.logs import LINE, SERVER_LOGGERS, Lines, WithoutBreaks, WithoutQueries, set_up_logs
+from asgi_export.logs import LINE, LOST_CONNECTION, SERVER_LOGGERS, Lines, WithoutBreaks, WithoutQueries, set_up_logs
 
 
 class Records(logging.Handler):
@@ -66,6 +66,24 @@ def test_only_what_was_raised_to_break_off_is_dropped(
 ) -> None:
     logger, handler = records
     logger.error("Exception in ASGI application", exc_info=error)
+    assert bool(handler.lines) is kept
+
+
+@pytest.mark.parametrize(
+    ("message", "error", "kept"),
+    [
+        (f"{LOST_CONNECTION}\ntransport: x", TimeoutError(110, "Connection timed out"), False),
+        (f"{LOST_CONNECTION}\ntransport: x", ConnectionResetError(), False),
+        (f"{LOST_CONNECTION}\ntransport: x", ValueError(), True),
+        ("socket.accept() out of system resource", OSError(24, "Too many open files"), True),
+        ("Task exception was never retrieved", TimeoutError(), True),
+    ],
+)
+def test_a_connection_that_was_lost_is_no_failure(
+    records: tuple[logging.Logger, Records], message: str, error: BaseException, kept: bool
+) -> None:
+    logger, handler = records
+    logger.error(message, exc_info=error)
     assert bool(handler.lines) is kept
 
 
