@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from asgi_export.errors import Unavailable
-from asgi_export.limiter import redis_store
+from asgi_export.limiter import shared_redis
 from asgi_export.limiter.outage import HandIn, OnFailure
-from asgi_export.limiter.redis_store import RedisStore, Script
+from asgi_export.limiter.redis_store import RedisStore
+from asgi_export.limiter.redis_script import Script
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
 from tests.redis_server import DURABLE, RedisServer, running
 
@@ -47,15 +48,15 @@ async def admitted(store: RedisStore, count: int, key: str = "k", rules: tuple[R
 
 async def left_alone(store: RedisStore) -> None:
     """Ask until the breaker is open, under a key that nothing else looks at."""
-    while not store._breaker.open:
+    while not store.redis._breaker.open:
         await store.hit("somebody", (Rule(10**6, MINUTE),))
 
 
 async def back(*stores: RedisStore) -> None:
     """Wait until the stores ask Redis again; nobody has to ask for that."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await asyncio.gather(*[store._recovery for store in stores if store._recovery])
-    assert not any(store._breaker.open for store in stores)
+        await asyncio.gather(*[store.redis._recovery for store in stores if store.redis._recovery])
+    assert not any(store.redis._breaker.open for store in stores)
 
 
 def test_the_local_window_goes_on_where_the_shared_one_was(empty_redis: RedisServer) -> None:
@@ -130,7 +131,7 @@ def test_hits_of_the_outage_are_handed_in_where_the_data_was_kept(policy: OnFail
                 await store.hit("k", TEN)
             except Unavailable:
                 assert policy == "deny"
-        assert store._breaker.open
+        assert store.redis._breaker.open
         server.start()
         await back(store)
         assert store._fallback.take() is None
@@ -195,7 +196,7 @@ def test_a_blip_that_opens_no_breaker_is_handed_in_too(empty_redis: RedisServer)
         assert store.fallbacks == 1
         empty_redis.thaw()
         await back(store)
-        assert not store._breaker.open
+        assert not store.redis._breaker.open
         # Redis may have taken the hit as well, after nobody waited any more: that is on the safe side.
         assert await admitted(other, 20) in (6, 7)
 
@@ -301,7 +302,7 @@ def test_a_server_that_answers_with_errors_is_an_outage_until_it_takes_hits_agai
     empty_redis: RedisServer, policy: OnFailure, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is out of memory, and answers PING all the same: one line when that begins, one when it ends."""
-    monkeypatch.setattr(redis_store, "FIRST_PROBE_SECONDS", 0.01)
+    monkeypatch.setattr(shared_redis, "FIRST_PROBE_SECONDS", 0.01)
     caplog.set_level(logging.INFO, "asgi_export.limiter")
 
     async def scenario(store: RedisStore) -> None:
@@ -310,9 +311,9 @@ def test_a_server_that_answers_with_errors_is_an_outage_until_it_takes_hits_agai
         for _ in range(9):
             with suppress(Unavailable):
                 await store.hit("k", TEN)
-        assert store._breaker.open
+        assert store.redis._breaker.open
         await asyncio.sleep(0.2)  # three probes or four
-        assert store._breaker.open
+        assert store.redis._breaker.open
         empty_redis.call("CONFIG", "SET", "maxmemory", "0")
         await back(store)
         assert await admitted(store, 20) == (9 if policy == "deny" else 0)
@@ -366,7 +367,7 @@ def test_under_load_every_hit_is_answered_within_the_bound(
     empty_redis: RedisServer, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Gone and back again while thirty clients go on: none waits longer, none fails, and Redis decides again."""
-    monkeypatch.setattr(redis_store, "FIRST_PROBE_SECONDS", 0.1)
+    monkeypatch.setattr(shared_redis, "FIRST_PROBE_SECONDS", 0.1)
     waits: list[float] = []
 
     async def client(store: RedisStore, number: int, end: float) -> None:
@@ -403,8 +404,8 @@ def test_a_restart_between_two_hits_is_not_noticed(empty_redis: RedisServer) -> 
         assert await admitted(store, 1) == 1
         empty_redis.kill()
         empty_redis.start()
-        assert store._link._lane
-        await store._link._lane.task
+        assert store.redis._link._lane
+        await store.redis._link._lane.task
         assert await admitted(store, 1) == 1
         assert store.fallbacks == 0
 
