@@ -20,7 +20,14 @@ from asgi_export.asgi.lifespan import answer_lifespan
 from asgi_export.asgi.message import HTTPScope, Receive, Send, send_empty, send_whole
 from asgi_export.asgi.negotiate import IDENTITY, choose_coding
 from asgi_export.asgi.problem import common_headers, send_problem
-from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, Request, probe_of, read_request
+from asgi_export.asgi.request import (
+    ACCEPT_ENCODING,
+    MAX_HEADER_BYTES,
+    MAX_QUERY_BYTES,
+    Request,
+    probe_of,
+    read_request,
+)
 from asgi_export.asgi.stream import Bounds, BrokenOff
 from asgi_export.catalogue import MAX_COLUMNS, Catalogue, ExportBounds
 from asgi_export.dataset import Dataset, Source
@@ -191,7 +198,7 @@ class ExportApp:
             *self._common(scope),
             (b"x-accel-buffering", b"no"),
         ]
-        coding = choose_coding(request.header(b"accept-encoding") or "", list(CODINGS))
+        coding = choose_coding(request.header(ACCEPT_ENCODING) or "", list(CODINGS))
         if coding != IDENTITY:
             headers.append((b"content-encoding", coding.encode()))
         if request.method == "HEAD":

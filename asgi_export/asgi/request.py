@@ -19,6 +19,8 @@ MAX_QUERY_BYTES = 8192
 
 MAX_HEADER_BYTES = 32 * 1024
 
+ACCEPT_ENCODING = b"accept-encoding"
+
 PROBES = ("healthz", "readyz", "metrics")
 """Paths beside the exports that are neither limited nor need a key."""
 
@@ -32,7 +34,8 @@ class Request:
 
     `mounted` is True below a `root_path`; `below` are the path's decoded segments under it, `full` all of them
     (servers disagree on whether `path` holds `root_path`); a trailing slash is dropped. `headers` are by
-    lower-case name, the first of each. `client` is the peer's address, empty where the server gives none.
+    lower-case name, the first of each; `accept-encoding` is a list, all of whose lines count (RFC 9110 §5.3).
+    `client` is the peer's address, empty where the server gives none.
     """
 
     method: str
@@ -126,7 +129,9 @@ def _read_headers(scope: HTTPScope, max_header_bytes: int) -> Mapping[bytes, byt
     size = 0
     for name, value in scope.get("headers") or ():
         size += len(name) + len(value)
-        headers.setdefault(name.lower(), value)
+        found = headers.setdefault(name.lower(), value)
+        if found is not value and name.lower() == ACCEPT_ENCODING:
+            headers[ACCEPT_ENCODING] = found + b", " + value
     if size > max_header_bytes:
         raise HeadersTooLarge(f"the header fields have {size} bytes; expected at most {max_header_bytes}")
     return headers

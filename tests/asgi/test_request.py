@@ -108,6 +108,14 @@ def test_header_names_are_found_in_any_case_and_the_first_counts() -> None:
     assert request.header(b"authorization") is None
 
 
+def test_a_list_may_come_in_several_lines() -> None:
+    """Only Accept-Encoding is read as one. RFC 9110 §5.3."""
+    lines = [(b"Accept-Encoding", b"br"), (b"a", b"b"), (b"accept-encoding", b"gzip;q=0.5"), (b"a", b"c")]
+    request = read_request(http_scope(headers=lines))
+    assert request.header(b"accept-encoding") == "br, gzip;q=0.5"
+    assert request.header(b"a") == "b"
+
+
 @pytest.mark.parametrize(
     ("query", "pairs"),
     [
