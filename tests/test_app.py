@@ -15,6 +15,7 @@ from asgi_export.access.plans import digest_of
 from asgi_export.asgi.stream import BrokenOff
 from asgi_export.dataset import Dataset
 from asgi_export.errors import SourceFailed, StartupError, Unavailable
+from asgi_export.limiter.rules import parse_rules
 from asgi_export.service import make_service
 from asgi_export.settings import Settings
 from tests.doubles import Client, Recorded, communicator, run
@@ -299,6 +300,15 @@ def test_more_columns_than_the_service_has_are_400() -> None:
         refused = asked(app, query)
         assert refused.status == 400
         assert b"columns: 4 of them; expected at most 3" in refused.body
+
+
+def test_answers_of_the_middleware_vary_as_well(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text("")
+    service = make_service(Settings(limit=parse_rules("1/60s"), api_keys=str(keys)))
+    answers = [asked(service, path=path) for path in ("/api/v1/exports/csv", "/api/v1/exports/csv", "/metrics")]
+    assert [answer.status for answer in answers] == [401, 429, 200]
+    assert {answer.headers[b"vary"] for answer in answers} == {b"Accept-Encoding"}
 
 
 @pytest.mark.parametrize("api_keys", [False, True])

@@ -41,6 +41,19 @@ OFFERED = ["zstd", "gzip"]
         ("gzip;level=9", "identity"),
         ("gzip;q=0, gzip;q=1", "identity"),
         (",,gzip,,", "gzip"),
+        ("gzip;q=1.0000", "identity"),
+        ("gzip;q=nan", "identity"),
+        ("gzip;q=inf", "identity"),
+        ("gzip;q=-1", "identity"),
+        ("gzip;q=1e0", "identity"),
+        ("gzip;q=", "identity"),
+        ("gzip;q=0.", "identity"),
+        ("gzip;q=1.", "gzip"),
+        ("gzip;q=\u0661", "identity"),
+        ("identity;q=0, *;q=0", "identity"),
+        ("identity;q=0, gzip;q=0, zstd;q=0", "identity"),
+        ("identity;q=0, *", "zstd"),
+        ("*, gzip;q=0, zstd;q=0", "identity"),
     ],
 )
 def test_the_highest_weight_that_is_offered_wins(accept: str, coding: str) -> None:
@@ -49,6 +62,14 @@ def test_the_highest_weight_that_is_offered_wins(accept: str, coding: str) -> No
 
 def test_a_long_list_is_read_up_to_its_bound() -> None:
     assert choose_coding(", ".join([*["br"] * 40, "gzip"]), OFFERED) == "identity"
+
+
+@pytest.mark.parametrize(
+    "junk", ["x", " ", "\t", ";", ",", "x;", "x;q=", " ;", "gzip;q=0 ", "\0", "\u00e9", '"', "gzip;q=1.0000,", "é,"]
+)
+def test_a_long_header_of_junk_is_read_in_time_and_leaves_it_as_it_is(junk: str) -> None:
+    """Each item is read in one pass: a thousand times as long is a thousand times the time, not a million."""
+    assert choose_coding(junk * (32_768 // len(junk)), OFFERED) == "identity"
 
 
 def test_what_is_not_offered_is_not_chosen() -> None:
