@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.redis_script import Script, read_script
+from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import NANOSECONDS, Decision, Rule
 from tests.limiter.subject import MakeSubject, MovableClock
 from tests.redis_server import RedisServer

@@ -14,8 +14,8 @@ import pytest
 from asgi_export.errors import Unavailable
 from asgi_export.limiter import shared_redis
 from asgi_export.limiter.outage import HandIn, OnFailure
-from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.redis_script import Script
+from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
 from tests.redis_server import DURABLE, RedisServer, running
 
