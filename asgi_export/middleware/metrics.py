@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from functools import cache
-from typing import Any
 
 from asgi_export.asgi.exchange import Exchange
 
@@ -58,7 +57,9 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
-        self._child = cache(_child)  # there are few, and `labels` takes longer than counting
+        self._status = cache(self._responses.labels)  # there are few, and `labels` takes longer than counting
+        self._decision = cache(self._decisions.labels)
+        self._figures = cache(self._figures_of)
 
     def _counter(self, name: str, meaning: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"asgi_export_{name}", meaning, labels, registry=self._registry)
@@ -76,20 +77,34 @@ class Metrics:
 
     def answered(self, exchange: Exchange, status: int, seconds: float) -> None:
         """A request has ended; `status` is 0 where there was no answer."""
-        child = self._child
-        child(self._responses, status).inc()
+        self._status(status).inc()
         if exchange.limiter_seconds is not None:
-            child(self._decisions, "refused" if status == 429 else "admitted").inc()
+            self._decision("refused" if status == 429 else "admitted").inc()
             self._limiter.observe(exchange.limiter_seconds)
         if not exchange.ending:
             return
-        labels = (exchange.dataset, exchange.format)
-        child(self._exports, *labels, exchange.ending).inc()
-        child(self._rows, *labels).inc(exchange.rows)
-        child(self._bytes, *labels).inc(exchange.bytes)
-        child(self._seconds, *labels).observe(seconds)
+        exports, rows, sent, export_seconds, first_byte = self._figures(
+            exchange.dataset, exchange.format, exchange.ending
+        )
+        exports.inc()
+        rows.inc(exchange.rows)
+        sent.inc(exchange.bytes)
+        export_seconds.observe(seconds)
         if exchange.first_byte_seconds is not None:
-            child(self._first_byte, *labels).observe(exchange.first_byte_seconds)
+            first_byte.observe(exchange.first_byte_seconds)
+
+    def _figures_of(
+        self, dataset: str, name: str, ending: str
+    ) -> tuple[Counter, Counter, Counter, Histogram, Histogram]:
+        """What an export that ended so adds to."""
+        labels = (dataset, name)
+        return (
+            self._exports.labels(*labels, ending),
+            self._rows.labels(*labels),
+            self._bytes.labels(*labels),
+            self._seconds.labels(*labels),
+            self._first_byte.labels(*labels),
+        )
 
     def render(self) -> tuple[bytes, bytes]:
         """The media type, and the text: of all processes where there are several."""
@@ -98,7 +113,3 @@ class Metrics:
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return CONTENT_TYPE_LATEST.encode(), generate_latest(registry)
-
-
-def _child(metric: Any, *labels: object) -> Any:
-    return metric.labels(*labels)
