@@ -13,8 +13,9 @@ from typing import Protocol
 class Leases(Protocol):
     """A place that counts running exports by key.
 
-    `take` gives the lease's id, or None where the key has `limit` leases already. `give_back` may come late and
-    twice. `start`, `check` and `close` are those of a `Store`.
+    `take` gives the lease's id, or None where the key has `limit` leases already; it may raise `Unavailable`. A
+    `take` that is cancelled has taken nothing. `give_back` may come late and twice, and never fails. `start`, `check`
+    and `close` are those of a `Store`.
     """
 
     async def start(self) -> None: ...
@@ -53,8 +54,9 @@ class MemoryLeases:
 
     async def give_back(self, key: str, lease: str) -> None:
         """End a lease; one that has ended already is left alone."""
-        if self._held.pop(lease, None) is None:
+        holder = self._held.pop(lease, None)
+        if holder is None:
             return
-        self._count[key] -= 1
-        if not self._count[key]:
-            del self._count[key]
+        self._count[holder] -= 1
+        if not self._count[holder]:
+            del self._count[holder]

@@ -176,6 +176,8 @@ class SharedRedis:
             return await self._link.call(pack(*script.whole, b"1", *words), max(give_up_at - loop.time(), 0.0))
 
     def _failed(self, error: StoreDown) -> None:
+        if not self._counters:
+            return  # closed, and nobody to recover for
         if self._breaker.failed(error.occasion):
             self._leave_alone(error)
         elif self._recovery is None and not self._breaker.open:
