@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from asgi_export.access.caller import access_of, caller_of
@@ -40,8 +40,9 @@ from asgi_export.errors import (
     StartupError,
     Unavailable,
 )
+from asgi_export.figures import Figure
 from asgi_export.formats import FORMATS, Format
-from asgi_export.limiter.leases import Leases
+from asgi_export.limiter.leases import Leases, MemoryLeases
 from asgi_export.parameters import parse_parameters, shown
 from asgi_export.readiness import failing
 from asgi_export.routes import CATALOGUE, find_route
@@ -63,7 +64,8 @@ class ExportApp:
 
     `bounds` are those of one export; so are `max_columns`, `max_rows` and `max_bytes` (before compression), which
     hold for every plan. More than `max_exports` at once are answered 503. `levels` are those of the content
-    codings. `leases` count the exports that a key has running, where its plan bounds them.
+    codings. `leases` count the exports that a key has running, where its plan bounds them; they are started and
+    closed with the sources.
     """
 
     def __init__(
@@ -83,11 +85,12 @@ class ExportApp:
     ) -> None:
         self._catalogue = Catalogue(sources, ExportBounds(max_columns, max_rows, max_bytes))
         self._prefix = tuple(prefix.strip("/").split("/"))
+        self._leases: Leases = leases if leases is not None else MemoryLeases()
         self._exports = RunningExports(
             bounds=bounds or Bounds(),
             max_exports=max_exports,
             levels=levels or CompressionLevels(),
-            leases=leases,
+            leases=self._leases,
         )
         self._max_query_bytes = max_query_bytes
         self._max_header_bytes = max_header_bytes
@@ -103,18 +106,25 @@ class ExportApp:
             raise ValueError(f"scope type {scope['type']!r}: expected 'http' or 'lifespan'")
 
     async def start(self) -> None:
-        """Open the sources, once. Raises `StartupError` with one line for the operator."""
+        """Open the sources and the leases, once. Raises `StartupError` with one line for the operator."""
         await self._catalogue.start()
+        await self._leases.start()
 
     @property
     def datasets(self) -> Sequence[Dataset]:
         """What can be exported, empty before the start."""
         return self._catalogue.datasets
 
+    def figures(self) -> Iterable[Figure]:
+        """How full worker threads and the pools of sources are."""
+        yield from self._exports.figures()
+        yield from self._catalogue.figures()
+
     async def stop(self) -> None:
         """Break off the running exports, wait until they have left their sources, and close the sources."""
         self._closing = True
         await self._exports.stop()
+        await self._leases.close()
         await self._catalogue.close()
 
     async def _answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
@@ -171,7 +181,9 @@ class ExportApp:
 
     async def _readiness(self, scope: HTTPScope) -> tuple[int, object]:
         await self._ready()
-        failed = await failing({**self._catalogue.checks(), **exchange_of(scope).checks})
+        failed = await failing(
+            {**self._catalogue.checks(), "leases": self._leases.check, **exchange_of(scope).checks}
+        )
         if failed:
             return 503, {"status": "unavailable", "error": Unavailable.error, "failing": failed}
         return 200, {"status": "ok"}

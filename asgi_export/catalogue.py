@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from asgi_export.access.plans import OPEN, AccessPlan
 from asgi_export.dataset import Column, Dataset, Dialect, Selection, Source
 from asgi_export.errors import BadRequest, Forbidden, NotFound, StartupError
+from asgi_export.figures import Figure, Measured
 from asgi_export.formats import Format
 from asgi_export.parameters import Parameters, shown
 
@@ -101,6 +102,12 @@ class Catalogue:
     def checks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         """What must answer for the process to be ready."""
         return {source.name: source.check for source in self._started}
+
+    def figures(self) -> Iterable[Figure]:
+        """Of those sources that can be measured."""
+        for source in self._started:
+            if isinstance(source, Measured):
+                yield from source.figures()
 
     def describe(self, access: AccessPlan = OPEN) -> list[dict[str, Any]]:
         """The datasets as the catalogue lists them: what `access` may read."""

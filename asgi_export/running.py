@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from asgi_export.access.bounded import bounded
@@ -27,7 +27,8 @@ from asgi_export.errors import (
     Unavailable,
 )
 from asgi_export.export import ChunkWriter, open_chunks
-from asgi_export.limiter.leases import Leases, MemoryLeases
+from asgi_export.figures import Figure
+from asgi_export.limiter.leases import Leases
 from asgi_export.workers import Workers
 
 logger = logging.getLogger("asgi_export")
@@ -41,11 +42,11 @@ FOR_OPERATOR = (SourceFailed, StartupError)
 class RunningExports:
     """Runs at most `max_exports` at once; a caller whose plan says so, fewer."""
 
-    def __init__(self, *, bounds: Bounds, max_exports: int, levels: CompressionLevels, leases: Leases | None) -> None:
+    def __init__(self, *, bounds: Bounds, max_exports: int, levels: CompressionLevels, leases: Leases) -> None:
         self._bounds = bounds
         self._levels = levels
         self._max_exports = max_exports
-        self._leases: Leases = leases if leases is not None else MemoryLeases()
+        self._leases = leases
         self._workers = Workers()
         self._running: set[Pump] = set()
 
@@ -58,6 +59,10 @@ class RunningExports:
             await pump.ended.wait()
         self._workers.close()
         self._workers = Workers()
+
+    def figures(self) -> Iterable[Figure]:
+        """What the worker threads have to do."""
+        yield Figure("worker_jobs", self._workers.jobs)
 
     async def run(
         self, scope: HTTPScope, receive: Receive, send: Send, plan: Plan, headers: list[Header], coding: str

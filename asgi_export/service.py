@@ -21,7 +21,10 @@ from asgi_export.asgi.problem import send_problem
 from asgi_export.asgi.request_body import WithoutRequestBodies
 from asgi_export.asgi.stream import Bounds
 from asgi_export.errors import StartupError, Unavailable
+from asgi_export.figures import Measured
+from asgi_export.limiter.leases import Leases, MemoryLeases
 from asgi_export.limiter.memory_store import MemoryStore
+from asgi_export.limiter.redis_leases import RedisLeases
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.store import Store
 from asgi_export.locations import open_locations
@@ -35,8 +38,11 @@ from asgi_export.settings import Settings, load_settings
 logger = logging.getLogger("asgi_export")
 
 
-def make_export_app(settings: Settings) -> ExportApp:
-    """The application alone. Raises `StartupError` for a location that nothing can serve."""
+def make_export_app(settings: Settings, store: Store | None = None) -> ExportApp:
+    """The application alone, which counts running exports where `store` counts requests.
+
+    Raises `StartupError` for a location that nothing can serve.
+    """
     return ExportApp(
         open_locations(settings.sources, max_seconds=settings.max_seconds),
         bounds=Bounds(stall_seconds=settings.stall_seconds, max_seconds=settings.max_seconds),
@@ -47,6 +53,7 @@ def make_export_app(settings: Settings) -> ExportApp:
         levels=CompressionLevels(gzip=settings.gzip_level, zstd=settings.zstd_level),
         max_query_bytes=settings.max_query_bytes,
         max_header_bytes=settings.max_header_bytes,
+        leases=make_leases(settings, store),
     )
 
 
@@ -63,11 +70,20 @@ def make_store(settings: Settings) -> Store:
     )
 
 
-def make_service(settings: Settings, exports: ExportApp | None = None) -> ASGIApp:
-    """The application, made here or given, with everything around it. Raises `StartupError`."""
+def make_leases(settings: Settings, store: Store | None) -> Leases:
+    """Where running exports are counted: in the Redis of the store, where it has one, over its connection."""
+    if isinstance(store, RedisStore):
+        return RedisLeases(store.redis, lease_seconds=settings.lease_seconds)
+    return MemoryLeases()
+
+
+def make_service(settings: Settings, exports: ExportApp | None = None, store: Store | None = None) -> ASGIApp:
+    """The application and the store, made here or given, with everything around. Raises `StartupError`."""
+    store = store or make_store(settings)
+    exports = exports or make_export_app(settings, store)
     app: ASGIApp = RateLimit(
-        exports or make_export_app(settings),
-        store=make_store(settings),
+        exports,
+        store=store,
         rules=settings.limit,
         max_query_bytes=settings.max_query_bytes,
         max_header_bytes=settings.max_header_bytes,
@@ -79,7 +95,10 @@ def make_service(settings: Settings, exports: ExportApp | None = None) -> ASGIAp
             max_query_bytes=settings.max_query_bytes,
             max_header_bytes=settings.max_header_bytes,
         )
-    app = Observe(app, metrics=Metrics() if settings.metrics and metrics_available() else None)
+    metrics = None
+    if settings.metrics and metrics_available():
+        metrics = Metrics([found for found in (exports, store) if isinstance(found, Measured)])
+    app = Observe(app, metrics=metrics)
     return WithoutWebSockets(WithoutRequestBodies(app))
 
 

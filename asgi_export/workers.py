@@ -20,16 +20,20 @@ THREADS = 32
 """One a running batch, not one an export: a client that reads slowly holds none."""
 
 COMPUTING_THREADS = min(8, os.cpu_count() or 1)
-"""Encoders of columns and compressors let go of the interpreter's lock; more of them than cores gain nothing."""
+"""Compressors let go of the interpreter's lock; more of them than cores gain nothing."""
 
 INTERRUPT_AGAIN_SECONDS = 0.05
 """An interrupt that comes between two statements of a driver is lost, so it is repeated."""
 
 
 class Workers:
-    """A bounded pool of threads for one event loop. `close` lets running jobs end and starts no more."""
+    """A bounded pool of threads for one event loop. `close` lets running jobs end and starts no more.
+
+    `jobs` are those that run or wait for a thread now, but for those that close something.
+    """
 
     def __init__(self, threads: int = THREADS) -> None:
+        self.jobs = 0
         self._working = ThreadPoolExecutor(threads, thread_name_prefix="asgi-export")
         self._computing = ThreadPoolExecutor(COMPUTING_THREADS, thread_name_prefix="asgi-export-compute")
         self._closing = ThreadPoolExecutor(4, thread_name_prefix="asgi-export-close")
@@ -40,14 +44,14 @@ class Workers:
         When the caller is cancelled, `interrupt` is called until the thread is done, and only then does the
         cancellation go on.
         """
-        return await _result(self._working.submit(copy_context().run, function), interrupt)
+        return await self._result(self._working.submit(copy_context().run, function), interrupt)
 
     async def compute(self, function: Callable[[], T]) -> T:
         """The result of `function`, which only computes and ends soon, called in a thread; as `run` otherwise.
 
         It never waits behind a slow query.
         """
-        return await _result(self._computing.submit(copy_context().run, function), _nothing)
+        return await self._result(self._computing.submit(copy_context().run, function), _nothing)
 
     async def finish(self, function: Callable[[], T]) -> T:
         """The result of `function` called in a thread, waited for through any number of cancellations.
@@ -66,16 +70,19 @@ class Workers:
         self._closing.shutdown(wait=False)
 
 
+    async def _result(self, job: Future[T], interrupt: Callable[[], None]) -> T:
+        self.jobs += 1
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            await _until_done(job, interrupt)
+            raise
+        finally:
+            self.jobs -= 1
+
+
 def _nothing() -> None:
     return
-
-
-async def _result(job: Future[T], interrupt: Callable[[], None]) -> T:
-    try:
-        return await asyncio.wrap_future(job)
-    except asyncio.CancelledError:
-        await _until_done(job, interrupt)
-        raise
 
 
 async def _until_done(job: Future[T], interrupt: Callable[[], None]) -> bool:

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "asgi_export"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("dataset", "extras", "toml_file", "workers"),
+    ("dataset", "extras", "figures", "toml_file", "workers"),
     ("asgi", "sources", "formats", "limiter"),
     ("access",),
     ("middleware",),

@@ -23,6 +23,9 @@ _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}", re.ASCII)
 class Exchange:
     """The record of one request. `ending` is empty for an answer that is no export; times are in seconds.
 
+    `limiter_decision` is `admitted`, `refused`, or `unavailable` where there was none; where no limiter was asked
+    `limiter_seconds` is None.
+
     `limits` and `checks` go inward: what the middleware around the application enforce, for the catalogue, and
     what must answer for the process to be ready, by name; so does `caller`, who is asking.
     """
@@ -36,6 +39,7 @@ class Exchange:
     ending: str = ""
     first_byte_seconds: float | None = None
     limiter_seconds: float | None = None
+    limiter_decision: str = "unavailable"
     limits: tuple[Mapping[str, object], ...] = ()
     caller: object = None
     checks: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)

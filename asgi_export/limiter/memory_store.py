@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
+from asgi_export.figures import Figure
 from asgi_export.limiter.hit_log import HitLog, HitLogs
 from asgi_export.limiter.sliding_window import Decision, Rule, judge, longest_window_ns
 
@@ -64,6 +65,11 @@ class MemoryStore:
 
     async def check(self) -> None:
         """Memory always answers."""
+
+    def figures(self) -> Iterable[Figure]:
+        """The keys, and the hits of those that had to share a window."""
+        yield Figure("limiter_keys", self.keys)
+        yield Figure("limiter_overflow_hits", self.overflow_hits)
 
     async def close(self) -> None:
         """Nothing to give back."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
+from asgi_export.figures import Figure
 from asgi_export.limiter.outage import Fallback, HandIn, OnFailure
 from asgi_export.limiter.redis_driver import Reply, StoreDown
 from asgi_export.limiter.redis_script import Script, read_script
@@ -68,6 +69,12 @@ class RedisStore:
     async def check(self) -> None:
         """Raises `Unavailable` when Redis does not answer, or is left alone since it did not."""
         await self.redis.check()
+
+    def figures(self) -> Iterable[Figure]:
+        """What was decided without Redis, and whether Redis is left alone."""
+        yield Figure("limiter_fallbacks", self.fallbacks)
+        yield Figure("limiter_kept_refusals", self.kept_refusals)
+        yield Figure("limiter_store_down", self.redis.down)
 
     async def close(self) -> None:
         """Break the connection off, unless others use it too, and stop probing. May be called twice."""

@@ -1,15 +1,21 @@
 """What `/metrics` tells, in the Prometheus text format, by prometheus-client (the extra `metrics`).
 
 With several workers each process writes its figures into `PROMETHEUS_MULTIPROC_DIR`, which must be set before
-the first import, and any of them answers for all.
+the first import, and any of them answers for all. What a dead process has counted stays; what ran in it does not.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 from asgi_export.asgi.exchange import Exchange
+from asgi_export.figures import Measured
+from asgi_export.middleware.metrics_live import LiveFigures
 
 try:
     from prometheus_client import (
@@ -25,6 +31,9 @@ except ImportError:  # the service then has no /metrics
     CollectorRegistry = None  # type: ignore[assignment,misc]
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+REFRESH_SECONDS = 1.0
+"""Scrapes come every ten seconds and less often."""
+
 EXPORT_LABELS = ("dataset", "format")
 EXPORT_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 3600)
 FIRST_BYTE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
@@ -37,9 +46,12 @@ def metrics_available() -> bool:
 
 
 class Metrics:
-    """The figures of one service. Labels come from the catalogue and from fixed sets, never from a client."""
+    """The figures of one service. Labels come from the catalogue and from fixed sets, never from a client.
 
-    def __init__(self) -> None:
+    `measured` are looked at before an answer, and every `refresh_seconds` between `start` and `stop`.
+    """
+
+    def __init__(self, measured: Sequence[Measured] = (), *, refresh_seconds: float = REFRESH_SECONDS) -> None:
         self._registry = CollectorRegistry()
         self._responses = self._counter("responses", "Answers by status", ("status",))
         self._exports = self._counter("exports", "Exports that ended, by how", (*EXPORT_LABELS, "ending"))
@@ -60,6 +72,28 @@ class Metrics:
         self._status = cache(self._responses.labels)  # there are few, and `labels` takes longer than counting
         self._decision = cache(self._decisions.labels)
         self._figures = cache(self._figures_of)
+        self._live = LiveFigures(self._registry, measured)
+        self._refresh_seconds = refresh_seconds
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Look at what is measured from now on."""
+        self._refreshing = asyncio.create_task(self._refresh(), name="asgi-export figures")
+
+    async def stop(self) -> None:
+        """Look once more, and end it. May be called twice."""
+        task, self._refreshing = self._refreshing, None
+        if task is None:
+            return
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        self._live.refresh()
+
+    async def _refresh(self) -> None:
+        while True:
+            self._live.refresh()
+            await asyncio.sleep(self._refresh_seconds)
 
     def _counter(self, name: str, meaning: str, labels: tuple[str, ...]) -> Counter:
         return Counter(f"asgi_export_{name}", meaning, labels, registry=self._registry)
@@ -79,7 +113,7 @@ class Metrics:
         """A request has ended; `status` is 0 where there was no answer."""
         self._status(status).inc()
         if exchange.limiter_seconds is not None:
-            self._decision("refused" if status == 429 else "admitted").inc()
+            self._decision(exchange.limiter_decision).inc()
             self._limiter.observe(exchange.limiter_seconds)
         if not exchange.ending:
             return
@@ -108,8 +142,29 @@ class Metrics:
 
     def render(self) -> tuple[bytes, bytes]:
         """The media type, and the text: of all processes where there are several."""
+        self._live.refresh()
         registry = self._registry
-        if MULTIPROCESS in os.environ:
+        folder = os.environ.get(MULTIPROCESS)
+        if folder is not None:
+            forget_the_dead(Path(folder))
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return CONTENT_TYPE_LATEST.encode(), generate_latest(registry)
+
+
+def forget_the_dead(folder: Path) -> None:
+    """Take the gauges of processes that have ended out of the folder, however they ended: nothing runs in them."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            file.unlink(missing_ok=True)  # another worker may have been faster
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True

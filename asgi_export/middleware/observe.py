@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from asgi_export.access.credentials import without_key
 from asgi_export.asgi.exchange import Exchange, exchange_of
+from asgi_export.asgi.lifespan import AroundLifespan
 from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Scope, Send, send_whole
 from asgi_export.asgi.problem import common_headers
 from asgi_export.asgi.request import probe_of, read_request
@@ -39,6 +40,10 @@ class Observe:
         self._metrics = metrics
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan" and self._metrics:
+            around = AroundLifespan(receive, send, start=self._metrics.start, stop=self._metrics.stop)
+            await self._app(scope, around.receive, around.send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -15,7 +15,7 @@ from typing import Any
 
 from asgi_export.access.caller import caller_of
 from asgi_export.access.credentials import key_of
-from asgi_export.asgi.exchange import exchange_of
+from asgi_export.asgi.exchange import Exchange, exchange_of
 from asgi_export.asgi.lifespan import AroundLifespan
 from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Send
 from asgi_export.asgi.problem import send_problem
@@ -78,9 +78,7 @@ class RateLimit:
             key = caller.window_key if caller else key_of(request) or ANONYMOUS
             rules = (caller and caller.plan and caller.plan.rules) or self._rules
             exchange.limits = described(rules)
-            begun = time.monotonic()
-            decision = await self._store.hit(stored_key(key), rules)
-            exchange.limiter_seconds = time.monotonic() - begun
+            decision = await self._decided(stored_key(key), rules, exchange)
         except ExportError as error:
             await send_problem(scope, send, error)
             return
@@ -97,6 +95,15 @@ class RateLimit:
             await send_problem(scope, with_limits, caller.refusal)
         else:
             await self._app(scope, receive, with_limits)
+
+    async def _decided(self, key: str, rules: tuple[Rule, ...], exchange: Exchange) -> Decision:
+        begun = time.monotonic()
+        try:
+            decision = await self._store.hit(key, rules)
+            exchange.limiter_decision = "admitted" if decision.allowed else "refused"
+        finally:
+            exchange.limiter_seconds = time.monotonic() - begun
+        return decision
 
 
 def stored_key(key: str) -> str:

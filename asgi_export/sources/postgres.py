@@ -29,13 +29,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from asgi_export.dataset import Column, Dialect, Selection
 from asgi_export.errors import ExportError, StartupError, Unavailable
+from asgi_export.figures import Figure
 from asgi_export.sources.postgres_catalogue import ColumnForms, Relation, read_catalogue
-from asgi_export.sources.postgres_cursor import CopyQuery, PostgresCursor, Query, RowsQuery
+from asgi_export.sources.postgres_cursor import CopyQuery, PoolUse, PostgresCursor, Query, RowsQuery
 from asgi_export.sources.postgres_driver import (
     Pool,
     client_check_settings,
@@ -62,6 +63,7 @@ class PostgresDataset:
     relation: Relation
     wait_seconds: float
     pool: Pool = field(repr=False, compare=False)
+    use: PoolUse = field(default_factory=PoolUse, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -81,7 +83,7 @@ class PostgresDataset:
     def open(self, selection: Selection) -> PostgresCursor:
         """A cursor over the selected columns, in the order of the selection; it takes a pooled connection."""
         query = query_for(self.relation, selection)
-        return PostgresCursor(self.pool, query, dataset=self.name, wait_seconds=self.wait_seconds)
+        return PostgresCursor(self.pool, query, dataset=self.name, wait_seconds=self.wait_seconds, use=self.use)
 
 
 class PostgresSource:
@@ -110,6 +112,7 @@ class PostgresSource:
         self._statement_seconds = statement_seconds
         self._connect_seconds = connect_seconds
         self._pool: Pool | None = None
+        self._use = PoolUse()
 
     @property
     def name(self) -> str:
@@ -131,7 +134,7 @@ class PostgresSource:
             raise startup_failure(self._place, error) from error
         if not relations:
             raise StartupError(f"{self._place}: holds no table or view that the role may read")
-        return [PostgresDataset(relation, self._wait_seconds, self._pool) for relation in relations]
+        return [PostgresDataset(relation, self._wait_seconds, self._pool, self._use) for relation in relations]
 
     async def check(self) -> None:
         """Asks the server `SELECT 1`. Raises `Unavailable` where it does not answer within `wait_seconds`.
@@ -148,6 +151,15 @@ class PostgresSource:
                 await connection.fetchval("SELECT 1")
         except Exception as error:
             raise failure(self._name, error) from error
+
+    def figures(self) -> Iterable[Figure]:
+        """The pool: connections that are open, those of them in use, who waits for one, and who got none."""
+        pool = self._pool
+        size, idle = (pool.get_size(), pool.get_idle_size()) if pool is not None else (0, 0)
+        yield Figure("pool_connections", size, self._name)
+        yield Figure("pool_connections_busy", size - idle, self._name)
+        yield Figure("pool_waiting", self._use.waiting, self._name)
+        yield Figure("pool_timeouts", self._use.timeouts, self._name)
 
     async def close(self) -> None:
         """Closes the connections, those of exports that still run after `CLOSE_SECONDS` too."""

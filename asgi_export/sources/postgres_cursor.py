@@ -29,6 +29,14 @@ LEAVE_SECONDS = 2.0
 """For the server to acknowledge the cancel request and to reset the session."""
 
 
+@dataclass(slots=True)
+class PoolUse:
+    """How many wait for a connection of a pool now, and how many have waited in vain."""
+
+    waiting: int = 0
+    timeouts: int = 0
+
+
 class Statement(Protocol):
     """A statement being run: `next` is a batch or None, `stop` makes a running one end.
 
@@ -72,13 +80,17 @@ class RowsQuery:
 class PostgresCursor:
     """One export; an `AsyncCursor`, and itself the iterator of its batches.
 
-    Entering takes a connection, waiting `wait_seconds` at most; the query begins with the first batch.
+    Entering takes a connection, waiting `wait_seconds` at most; the query begins with the first batch. `use` is the
+    account of the pool.
     Raises `Unavailable` where there is none or the server does not answer, `SourceFailed` for every other
     error of the server; both have asyncpg's error as their cause. `aclose` may be called twice.
     """
 
-    def __init__(self, pool: Pool, query: Query, *, dataset: str, wait_seconds: float) -> None:
+    def __init__(
+        self, pool: Pool, query: Query, *, dataset: str, wait_seconds: float, use: PoolUse | None = None
+    ) -> None:
         self._pool = pool
+        self._use = use or PoolUse()
         self._query = query
         self._dataset = dataset
         self._wait_seconds = wait_seconds
@@ -86,14 +98,18 @@ class PostgresCursor:
         self._statement: Statement | None = None
 
     async def __aenter__(self) -> AsyncIterator[Batch]:
+        self._use.waiting += 1
         try:
             async with asyncio.timeout(self._wait_seconds) as bound:
                 self._connection = await self._pool.acquire()
         except Exception as error:
             if isinstance(error, TimeoutError) and bound.expired():
+                self._use.timeouts += 1
                 busy = f"no connection to PostgreSQL within {self._wait_seconds:g} seconds"
                 raise Unavailable(f"{self._dataset}: {busy}; try again") from error
             raise failure(self._dataset, error) from error
+        finally:
+            self._use.waiting -= 1
         self._statement = self._query.begin(self._connection)
         return self
 

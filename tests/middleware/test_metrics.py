@@ -1,0 +1,199 @@
+"""What `/metrics` tells beyond the requests that pass: figures that are looked at, and processes that have died."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asgi_export import ExportApp, MemoryStore, Observe, RateLimit, SimulatedDataset
+from asgi_export.errors import Unavailable
+from asgi_export.figures import Figure, Measured
+from asgi_export.limiter.redis_store import RedisStore
+from asgi_export.limiter.sliding_window import Decision, Rule
+from asgi_export.middleware.metrics import MULTIPROCESS, Metrics, forget_the_dead
+from asgi_export.middleware.metrics_live import KINDS
+from asgi_export.sources.postgres import PostgresSource
+from tests.conformance.servers import ENVIRONMENT, ROOT
+from tests.doubles import Client
+
+
+class Told:
+    """Something that is as the test says."""
+
+    def __init__(self, *figures: Figure) -> None:
+        self.now: Sequence[Figure] = figures
+
+    def figures(self) -> Iterable[Figure]:
+        return self.now
+
+
+class SilentStore(MemoryStore):
+    """A store that does not answer."""
+
+    async def hit(self, key: str, rules: Sequence[Rule]) -> Decision:
+        raise Unavailable("the store does not answer")
+
+
+def figures_in(metrics: Metrics) -> Mapping[str, float]:
+    """What is told of us, without `asgi_export_`."""
+    text = metrics.render()[1].decode()
+    return {name: float(value) for name, value in re.findall(r"^asgi_export_(\S+) (\S+)$", text, re.MULTILINE)}
+
+
+def test_figures_are_those_of_the_moment_of_the_question() -> None:
+    told = Told(Figure("worker_jobs", 3), Figure("limiter_fallbacks", 5))
+    metrics = Metrics([told])
+    assert figures_in(metrics)["worker_jobs"] == 3
+    told.now = [Figure("worker_jobs", 1), Figure("limiter_fallbacks", 7)]
+    found = figures_in(metrics)
+    assert (found["worker_jobs"], found["limiter_fallbacks_total"]) == (1, 7)
+
+
+def test_figures_of_several_are_summed_by_source() -> None:
+    one = Told(Figure("worker_jobs", 1), Figure("pool_connections", 2, "shop"))
+    metrics = Metrics([one, Told(Figure("pool_connections", 3, "shop"), Figure("pool_connections", 4, "other"))])
+    found = figures_in(metrics)
+    assert found['pool_connections{source="shop"}'] == 5
+    assert found['pool_connections{source="other"}'] == 4
+
+
+def test_a_name_that_nobody_knows_is_left_out() -> None:
+    assert "bogus" not in Metrics([Told(Figure("bogus", 1))]).render()[1].decode()
+
+
+def test_between_start_and_stop_figures_are_looked_at_without_a_question() -> None:
+    """Else the file of a process that nobody asks would hold old ones."""
+
+    class Counted(Told):
+        looks = 0
+        thrice = asyncio.Event()
+
+        def figures(self) -> Iterable[Figure]:
+            self.looks += 1
+            if self.looks == 3:
+                self.thrice.set()
+            return ()
+
+    async def scenario() -> None:
+        measured = Counted()
+        metrics = Metrics([measured], refresh_seconds=0.001)
+        await metrics.start()
+        async with asyncio.timeout(10):
+            await measured.thrice.wait()
+        await metrics.stop()
+        await metrics.stop()
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(scenario())
+
+
+def test_the_lifespan_begins_and_ends_it() -> None:
+    class Noted(Metrics):
+        def __init__(self) -> None:
+            super().__init__()
+            self.events: list[str] = []
+
+        async def start(self) -> None:
+            self.events.append("start")
+
+        async def stop(self) -> None:
+            self.events.append("stop")
+
+    metrics = Noted()
+    messages = iter(["lifespan.startup", "lifespan.shutdown"])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": next(messages)}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    app = Observe(ExportApp([SimulatedDataset()]), metrics=metrics)
+    asyncio.run(app({"type": "lifespan"}, receive, send))
+    assert metrics.events == ["start", "stop"]
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize(
+    ("store", "decisions"),
+    [
+        (MemoryStore(), {"admitted": 1, "refused": 1}),
+        (SilentStore(), {"unavailable": 2}),
+    ],
+)
+def test_decisions_are_what_the_limiter_said(store: MemoryStore, decisions: Mapping[str, int]) -> None:
+    async def scenario() -> Mapping[str, float]:
+        metrics = Metrics()
+        app = Observe(RateLimit(ExportApp([SimulatedDataset()]), store=store, limit=1), metrics=metrics)
+        for _ in range(2):
+            await Client().ask(app, "total=1")
+        return figures_in(metrics)
+
+    found = asyncio.run(scenario())
+    of_limiter = {name: value for name, value in found.items() if name.startswith("limiter_decisions_total")}
+    assert of_limiter == {f'limiter_decisions_total{{decision="{name}"}}': n for name, n in decisions.items()}
+    assert found["limiter_seconds_count"] == 2
+
+
+def test_the_parts_of_a_service_tell_figures_that_are_known() -> None:
+    measured: list[Measured] = [
+        ExportApp([SimulatedDataset()]),
+        MemoryStore(),
+        RedisStore("redis://127.0.0.1:1/0"),
+        PostgresSource("postgresql://h/shop"),
+    ]
+    found = {figure.name: figure.value for part in measured for figure in part.figures()}
+    assert found.keys() == KINDS.keys()
+    assert not any(found.values())
+
+
+ENDLESS = """
+import sys, time
+from asgi_export.middleware.metrics import Metrics
+metrics = Metrics()
+metrics.export_started()
+print("running", flush=True)
+time.sleep(60)
+"""
+
+
+def test_exports_of_a_killed_process_do_not_run_on(tmp_path: Path) -> None:
+    environ = {**ENVIRONMENT, MULTIPROCESS: str(tmp_path)}
+    command = [sys.executable, "-c", ENDLESS]
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "running\n"
+        rendering = "from asgi_export.middleware.metrics import Metrics; print(Metrics().render()[1].decode())"
+
+        def running() -> str:
+            result = subprocess.run(
+                [sys.executable, "-c", rendering], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
+            )
+            (found,) = re.findall(r"^asgi_export_running_exports (\S+)$", result.stdout, re.MULTILINE)
+            return str(found)
+
+        assert running() == "1.0"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert running() == "0.0"
+
+
+def test_only_files_of_dead_processes_are_forgotten(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [f"gauge_livesum_{ended.pid}.db", f"gauge_livesum_{os.getpid()}.db", "gauge_livesum_1.db"]
+    others = [f"counter_{ended.pid}.db", "gauge_livesum_x.db"]
+    for name in [*names, *others]:
+        (tmp_path / name).touch()
+    forget_the_dead(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {*names[1:], *others}
