@@ -4,8 +4,9 @@ A cursor that awaits is encoded on the event loop, in slices of a millisecond; a
 and compressed in one thread hop a chunk. Both make chunks of 64 KiB and more, and hand over less only when
 `FLUSH_SECONDS` have gone since the last one, so that progress shows.
 
-A compressor is fed pieces of 64 KiB and more as well, and never on the event loop: 64 KiB take 0.2 ms at the default
-levels, but 256 KiB of ready text 10 ms at gzip's level 9, and in a thread another core does it.
+A compressor is fed pieces of 64 KiB and more as well, and never on the event loop, but for the last words of an
+export that fails: 64 KiB take 0.2 ms at the default levels, but 256 KiB of ready text 10 ms at gzip's level 9, and
+in a thread another core does it.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ class _LoopWriter:
     """A writer for cursors that await: rows and text are written on the loop, columns in a thread.
 
     A batch of columns takes several milliseconds, and so does any batch of a format that is written `in_threads`.
-    What is compressed is compressed in a thread.
+    Rows and text are compressed in a thread, columns in the same.
     """
 
     def __init__(self, writer: ChunkWriter, workers: Workers, *, in_threads: bool) -> None:
@@ -174,16 +175,20 @@ class _LoopWriter:
     async def write(self, batch: Batch) -> bytes:
         """Encode a batch: the chunk that is due, or nothing."""
         if self._in_threads or not isinstance(batch, Sequence):
-            return await self._workers.compute(lambda: self.writer.write(batch))
+            return await self._workers.run(lambda: self.writer.write(batch), interrupt=_uninterruptible)
         if not self.writer.feed(batch):
             await asyncio.sleep(0)  # a chunk that is due gives the loop back when it is sent
             return b""
         return await self._workers.compute(self.writer.take) if self.writer.compresses else self.writer.take()
 
     async def end(self) -> bytes:
-        if self._in_threads or self.writer.compresses:
-            return await self._workers.compute(self.writer.end)
-        return self.writer.end()
+        if self._in_threads:
+            return await self._workers.run(self.writer.end, interrupt=_uninterruptible)
+        return await self._workers.compute(self.writer.end) if self.writer.compresses else self.writer.end()
+
+
+def _uninterruptible() -> None:
+    """An encoder ends by itself, within a batch."""
 
 
 async def _chunks(batches: AsyncIterator[Batch], on_loop: _LoopWriter) -> AsyncGenerator[bytes, None]:

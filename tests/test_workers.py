@@ -64,13 +64,46 @@ def test_a_result_and_an_error_come_back(workers: Workers) -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("kind", ["run", "finish"])
-def test_a_thread_knows_who_asked(workers: Workers, kind: str) -> None:
+def test_a_thread_knows_who_asked(workers: Workers) -> None:
     async def scenario() -> None:
         asked_by.set("request 7")
         call: Callable[[], str] = asked_by.get
-        found = await (workers.run(call, interrupt=never) if kind == "run" else workers.finish(call))
-        assert found == "request 7"
+        assert await workers.run(call, interrupt=never) == "request 7"
+        assert await workers.finish(call) == "request 7"
+        assert await workers.compute(call) == "request 7"
+
+    run(scenario())
+
+
+def test_computing_and_closing_do_not_wait_for_a_slow_query(workers: Workers) -> None:
+    """It holds the only thread."""
+
+    async def scenario() -> None:
+        job = Job()
+        query = asyncio.create_task(workers.run(job, interrupt=never))
+        await job.begun.wait()
+        assert await workers.compute(lambda: 5) == 5
+        assert await workers.finish(lambda: 6) == 6
+        assert not job.ended
+        job.interrupt()
+        assert await query == "result"
+
+    run(scenario())
+
+
+def test_a_computation_that_nobody_waits_for_any_more_ends_before_its_caller_goes_on(workers: Workers) -> None:
+    async def scenario() -> None:
+        job = Job()
+        task = asyncio.create_task(workers.compute(job))
+        await job.begun.wait()
+        task.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not task.done()
+        job.interrupt()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert job.ended
 
     run(scenario())
 

@@ -20,7 +20,7 @@ def choose_coding(accept_encoding: str, offered: Sequence[str]) -> str:
 
     The highest q-value wins, and among equals the order of `offered`. A coding is used only where it is asked
     for, by name or by ``*``; where `identity` is asked for above all others it is taken. A client that refuses
-    identity and takes nothing that is offered gets identity all the same, as RFC 9110 §12.1 allows.
+    identity and takes nothing that is offered gets identity all the same, as RFC 9110 §12.4.1 allows.
 
     >>> choose_coding("gzip;q=0.5, zstd;q=0.8", ["zstd", "gzip"])
     'zstd'

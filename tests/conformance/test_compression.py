@@ -143,9 +143,6 @@ def test_a_stream_that_is_broken_off_is_a_broken_stream(server: Server, name: st
     """To those who see no connection, too. The error line of CSV can be read, and nothing that ends the stream."""
     code, body = body_of(server, f"{form}?dataset={name}", coding)
     assert code == 18
-    assert piped([coding, "-t"], body).returncode != 0
-    result = piped([coding, "-dc"], body)
-    assert result.returncode != 0
     reader = zlib.decompressobj(31) if coding == "gzip" else zstandard.ZstdDecompressor().decompressobj()
     found = reader.decompress(body)
     assert not reader.eof
@@ -154,6 +151,8 @@ def test_a_stream_that_is_broken_off_is_a_broken_stream(server: Server, name: st
         lines = text() if name == "breaks" else b"id,text\n0,first\n"
         assert lines.startswith(found.removesuffix(ERROR_LINE))
     assert b"first" in found or "Grüße 0".encode() in found
+    assert piped([coding, "-t"], body).returncode != 0
+    assert piped([coding, "-dc"], body).returncode != 0
 
 
 @pytest.mark.parametrize("name", ["breaks", "breaks_behind_a_flush"])
@@ -177,7 +176,7 @@ def test_curl_that_decompresses_sees_the_break(server: Server, name: str) -> Non
     ],
 )
 def test_head_and_get_name_the_same_coding(server: Server, accept: str, coding: str | None) -> None:
-    """Where nothing that is taken can be given, it comes as it is. RFC 9110 §12.1, §12.5.3."""
+    """Where nothing that is taken can be given, it comes as it is. RFC 9110 §12.4.1, §12.5.3."""
     for method in ("GET", "HEAD"):
         headers = f"Accept-Encoding: {accept}\r\n"
         answer = get(server, f"{EXPORTS}csv?dataset=awaits&total=1", method=method, headers=headers)
