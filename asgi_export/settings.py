@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from asgi_export.catalogue import MAX_COLUMNS
 from asgi_export.errors import StartupError
+from asgi_export.limiter.redis_leases import LEASE_SECONDS
 from asgi_export.limiter.rules import parse_rules
 from asgi_export.limiter.sliding_window import Rule
 from asgi_export.toml_file import read_toml
@@ -36,6 +37,7 @@ class Settings:
     on_store_failure: Literal["local", "allow", "deny"] = "local"
     store_bound_seconds: float = 0.05
     instances: int = 0
+    lease_seconds: float = LEASE_SECONDS
     api_keys: str = ""
     max_keys: int = 100_000
     max_exports: int = 1000
@@ -118,6 +120,7 @@ TABLE = (
         "store_bound_seconds", "ASGI_EXPORT_STORE_BOUND_SECONDS", _SECONDS, "a decision of Redis", _seconds, False
     ),
     Setting("instances", "ASGI_EXPORT_INSTANCES", _POSITIVE, "processes that share the limits", _MANY, False),
+    Setting("lease_seconds", "ASGI_EXPORT_LEASE_SECONDS", _SECONDS, "exports of a killed process", _seconds, False),
     Setting("api_keys", "ASGI_EXPORT_API_KEYS", "a TOML file", "who may ask, and for what", _text),
     Setting("max_keys", "ASGI_EXPORT_MAX_KEYS", _POSITIVE, "keys with a window of their own", _MANY, False),
     Setting("max_exports", "ASGI_EXPORT_MAX_EXPORTS", _POSITIVE, "exports at once in a process", _MANY, False),

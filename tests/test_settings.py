@@ -19,6 +19,7 @@ EXAMPLES = {
     "on_store_failure": "deny",
     "store_bound_seconds": "0.5",
     "instances": "3",
+    "lease_seconds": "2.5",
     "api_keys": "keys.toml",
     "max_keys": "10",
     "max_exports": "2",

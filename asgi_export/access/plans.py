@@ -24,9 +24,9 @@ _INDEX_BYTES = 4
 class AccessPlan:
     """What the keys of a plan get; None is no bound.
 
-    `rules` are their request limits, none for the service's own. `exports_at_once` are those of one process,
-    `max_rows` and `max_bytes` bound one export. `datasets` are the names that may be read; `columns` those of a
-    dataset, where not all of them may.
+    `rules` are their request limits, none for the service's own. `exports_at_once` are those of a key in all
+    processes that share the leases, `max_rows` and `max_bytes` bound one export. `datasets` are the names that may be
+    read; `columns` those of a dataset, where not all of them may.
     """
 
     name: str

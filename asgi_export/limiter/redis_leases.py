@@ -59,6 +59,9 @@ class RedisLeases:
     other counters too, such as a `RedisStore` whose `redis` it is. Its `on_failure` decides while Redis does not
     answer: `local` lets each process run as many exports of a key as its limit says, `allow` any number, `deny` none.
 
+        store = RedisStore("redis://cache:6379/0")
+        app = RateLimit(ExportApp(sources, leases=RedisLeases(store.redis)), store=store)
+
     One round trip for a lease taken and one for a lease given back, each within the bound of `redis`.
 
     Raises:

@@ -29,11 +29,20 @@ local function call(name, ...)
   elseif name == 'PEXPIRE' then
     local key, milliseconds = ...
     return redis.call('SET', key .. ':due', string.format('%.0f', now + milliseconds * 1000))
+  elseif name == 'PTTL' then
+    local there = redis.call('EXISTS', KEYS[1]) == 1
+    return there and due and math.floor((tonumber(due) - now) / 1000) or -2
   end
   return redis.call(name, ...)
 end
 """
 """Stands before the script in place of what the server would do by its clock; expiries to the microsecond."""
+
+
+def by_test_clock(source: str) -> Script:
+    """A script whose server has the time that stands under `NOW`, in microseconds."""
+    return Script((VIRTUAL_TIME + source.replace("redis.call(", "call(")).encode())
+
 
 Change = Callable[[str], str]
 
@@ -50,8 +59,7 @@ class RedisSubject:
     def __init__(self, server: RedisServer, client: Any, runner: asyncio.Runner, change: Change = unchanged) -> None:
         self.clock = MovableClock(EPOCH_NS)
         self.store = RedisStore(server.url, bound_seconds=5.0, clock_ns=self.clock)
-        source = change(read_script("hit.lua").decode())
-        self.store._hit_script = Script((VIRTUAL_TIME + source.replace("redis.call(", "call(")).encode())
+        self.store._hit_script = by_test_clock(change(read_script("hit.lua").decode()))
         self._client = client
         self._runner = runner
         client.flushdb()
