@@ -53,7 +53,16 @@ def test_the_source_is_left_before_the_last_message() -> None:
     run(scenario())
 
 
-def test_chunks_are_neither_small_nor_large() -> None:
+class Stopped:
+    """Stands for the module `time`: a chunk that takes long, as on a busy machine, is sent before it is full."""
+
+    def monotonic(self) -> float:
+        return 1.0
+
+
+def test_chunks_are_neither_small_nor_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asgi_export.export.time", Stopped())
+
     async def scenario() -> None:
         client = Client()
         await export(ExportApp([Recorded(100_000)]), client)
