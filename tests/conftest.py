@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.flights import flights_database
+
+settings.register_profile("any machine", deadline=None)  # a busy one may take a second for any example
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

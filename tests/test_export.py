@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_export.asgi.compress import CODINGS, CompressionLevels
@@ -180,7 +180,6 @@ def test_a_compressed_chunk_is_sent_when_it_is_full(clock: Clock, coding: str) -
     assert any(sizes)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3 * CHUNK_BYTES // len(LINE)), st.sampled_from([0.0, 0.4, 1.0])), max_size=12)
 )

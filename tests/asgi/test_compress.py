@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_export.asgi import compress
@@ -35,14 +35,12 @@ def whole(stream: Compressor, pieces: list[bytes], *, flush: bool = False) -> by
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-@settings(deadline=None)
 @given(pieces=PIECES)
 def test_what_goes_in_comes_out(coding: str, pieces: list[bytes]) -> None:
     assert expand(coding, whole(begun(coding), pieces)) == b"".join(pieces)
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-@settings(deadline=None)
 @given(pieces=PIECES)
 def test_flushes_do_not_change_what_comes_out(coding: str, pieces: list[bytes]) -> None:
     assert expand(coding, whole(begun(coding), pieces, flush=True)) == b"".join(pieces)
@@ -103,7 +101,6 @@ def test_a_flush_gives_all_that_was_fed(coding: str) -> None:
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-@settings(deadline=None)
 @given(pieces=PIECES, flushed=st.booleans(), kept=st.floats(0, 1, exclude_max=True))
 def test_a_stream_cut_anywhere_is_no_valid_shorter_one(
     coding: str, pieces: list[bytes], flushed: bool, kept: float
