@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from asgi_export.access.credentials import without_key
+from asgi_export.asgi.exchange import REQUEST_ID
 from asgi_export.asgi.stream import BrokenOff
+from asgi_export.middleware.observe import AccessLine
 
 SERVER_LOGGERS = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "hypercorn.access", "hypercorn.error", "asyncio")
 """Those write the request's target with its query string, and `apiKey` is in there; or tracebacks of no fault."""
@@ -59,37 +62,137 @@ def _cut(value: Any) -> Any:
     return bare + blank + after
 
 
+class RequestIds(logging.Filter):
+    """Gives each record the `request_id` of the request that it belongs to; empty where there is none.
+
+    For handlers: `handler.addFilter(RequestIds())`. A filter of a logger would not see the records of its children.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record in place, and let it through."""
+        if not hasattr(record, "request_id"):
+            record.request_id = REQUEST_ID.get()
+        return True
+
+
+class _Seconds:
+    """A moment as text up to its second, which many records share."""
+
+    def __init__(self, form: str, broken_down: Callable[[float], time.struct_time]) -> None:
+        self._form = form
+        self._broken_down = broken_down
+        self._second = -1
+        self._text = ""
+
+    def text(self, created: float) -> str:
+        second = int(created)
+        if second != self._second:
+            self._second, self._text = second, time.strftime(self._form, self._broken_down(second))
+        return self._text
+
+
 class Lines(logging.Formatter):
-    """Writes what `LINE` says, in a third of the time: a busy service writes thousands of lines a second."""
+    """Writes what `LINE` says, in a third of the time: a busy service writes thousands of lines a second.
+
+    The id of the request comes before the message, where it is not in it.
+    """
 
     def __init__(self) -> None:
         super().__init__(LINE)
-        self._second = -1
-        self._date = ""
+        self._seconds = _Seconds(self.default_time_format, time.localtime)
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line; with its traceback below where it has one."""
         if record.exc_info or record.exc_text or record.stack_info:
             return super().format(record)
-        second = int(record.created)
-        if second != self._second:
-            self._second, self._date = second, time.strftime(self.default_time_format, time.localtime(second))
-        milliseconds = int(record.msecs)
-        return f"{self._date},{milliseconds:03d} {record.levelname} {record.name} {record.getMessage()}"
+        return self.formatMessage(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - it is logging's name
+        """The line alone."""
+        begun = f"{self._seconds.text(record.created)},{int(record.msecs):03d} {record.levelname} {record.name}"
+        request_id = getattr(record, "request_id", "")
+        if request_id and not isinstance(record.msg, AccessLine):
+            return f"{begun} request_id={request_id} {record.getMessage()}"
+        return f"{begun} {record.getMessage()}"
 
 
-def set_up_logs() -> None:
-    """Install both, once; calling it again changes nothing."""
+class JsonLines(logging.Formatter):
+    """Writes a record as one JSON object on one line, its exception too. RFC 8259; the time by RFC 3339, in UTC.
+
+    Members are `time`, `level`, `logger`, `message`; `request_id` where there is a request, `exception` where there
+    is one; of the access log what its text says, numbers as numbers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seconds = _Seconds("%Y-%m-%dT%H:%M:%S", time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        document: dict[str, object] = {
+            "time": f"{self._seconds.text(record.created)}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+        }
+        if isinstance(record.msg, AccessLine):
+            fields = record.msg.fields
+            document["message"] = f"{fields['method']} {fields['path']} {fields['status']}"
+            document |= fields
+        else:
+            document["message"] = _sendable(record.getMessage())
+            if request_id := getattr(record, "request_id", ""):
+                document["request_id"] = request_id
+        if exception := self._exception(record):
+            document["exception"] = _sendable(exception)
+        return json.dumps(document)
+
+    def _exception(self, record: logging.LogRecord) -> str:
+        parts = [self.formatException(record.exc_info)] if record.exc_info else [record.exc_text]
+        return "\n".join([part for part in (*parts, record.stack_info) if part])
+
+
+def _sendable(text: str) -> str:
+    """Without lone surrogates, which many readers of JSON refuse. RFC 8259 §8.2."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+class Diverted(logging.Filter):
+    """Hands the records of a server's logger to our handler, whichever handlers the server gives it later."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__()
+        self._handler = handler
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False: nobody else gets it."""
+        self._handler.handle(record)
+        return False
+
+
+FORMATS: Mapping[str, Callable[[], logging.Formatter]] = {"text": Lines, "json": JsonLines}
+
+
+def set_up_logs(log_format: str = "text") -> None:
+    """Install all this, once; calling it again changes nothing.
+
+    As text, our loggers get a handler where nobody gave them one, and servers write as they like. As JSON, all that
+    we, the servers and whoever has no handler of his own log in this process goes to one handler.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(FORMATS[log_format]())
+    handler.addFilter(RequestIds())
     for name in SERVER_LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(found, WithoutQueries) for found in logger.filters):
             logger.addFilter(WithoutQueries())
             logger.addFilter(WithoutBreaks())
+            if log_format == "json":
+                logger.addFilter(Diverted(handler))
     ours = logging.getLogger("asgi_export")
     if ours.level == logging.NOTSET:
         ours.setLevel(logging.INFO)
-    if not ours.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(Lines())
+    if not (ours.handlers if log_format == "json" else ours.hasHandlers()):
         ours.addHandler(handler)
         ours.propagate = False
+    if log_format == "json" and not logging.root.handlers:
+        logging.root.addHandler(handler)

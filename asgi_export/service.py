@@ -141,12 +141,14 @@ class NotStarted:
 
 def service_from_environment() -> ASGIApp:
     """What `app` is."""
-    set_up_logs()
     if sys.platform == "linux":  # read when pyarrow is loaded: a stalled Parquet export holds 8 MB, not 13
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
     try:
-        return make_service(load_settings({}, os.environ))
+        settings = load_settings({}, os.environ)
+        set_up_logs(settings.log_format)
+        return make_service(settings)
     except StartupError as error:
+        set_up_logs()  # where the settings could not be read
         return NotStarted(error)
 
 

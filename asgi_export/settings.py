@@ -51,6 +51,7 @@ class Settings:
     drain_seconds: float = 10.0
     gzip_level: int = 3
     zstd_level: int = 1
+    log_format: Literal["text", "json"] = "text"
     metrics: bool = True
 
 
@@ -133,6 +134,9 @@ TABLE = (
     Setting("max_seconds", "ASGI_EXPORT_MAX_SECONDS", _SECONDS, "one export", _seconds),
     Setting("gzip_level", "ASGI_EXPORT_GZIP_LEVEL", _LEVEL, "how hard gzip tries", _whole(1, 9), False),
     Setting("zstd_level", "ASGI_EXPORT_ZSTD_LEVEL", _LEVEL, "how hard zstd tries", _whole(1, 9), False),
+    Setting(
+        "log_format", "ASGI_EXPORT_LOG_FORMAT", "text or json", "how log lines are written", _one_of("text", "json")
+    ),
     Setting("metrics", "ASGI_EXPORT_METRICS", "true or false", "whether /metrics is served", _switch, False),
     Setting("drain_seconds", "ASGI_EXPORT_DRAIN_SECONDS", _SECONDS, "running exports at the end", _seconds),
 )

@@ -32,6 +32,7 @@ EXAMPLES = {
     "max_seconds": "10",
     "gzip_level": "9",
     "zstd_level": "4",
+    "log_format": "json",
     "metrics": "false",
     "drain_seconds": "3",
 }

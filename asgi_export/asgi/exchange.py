@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from asgi_export.asgi.message import HTTPScope
 
 SCOPE_KEY = "asgi_export"
+
+REQUEST_ID: ContextVar[str] = ContextVar("asgi_export_request_id", default="")
+"""The id of the request that is being served here, for log lines: its tasks and threads inherit it."""
 
 _SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}", re.ASCII)
 
@@ -51,6 +55,7 @@ def exchange_of(scope: HTTPScope) -> Exchange:
     found = entries.get(SCOPE_KEY)
     if not isinstance(found, Exchange):
         found = entries[SCOPE_KEY] = Exchange(_request_id(scope))
+        REQUEST_ID.set(found.request_id)  # never reset: servers log what failed after us, and serve in a task each
     return found
 
 

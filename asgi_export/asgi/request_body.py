@@ -11,6 +11,7 @@ import asyncio
 import logging
 from typing import Any
 
+from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.message import ASGIApp, ASGIReceiveEvent, Receive
 
 logger = logging.getLogger("asgi_export")
@@ -31,6 +32,7 @@ class WithoutRequestBodies:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        exchange_of(scope)  # so that the task below inherits the request's id
         body = _DroppedBody(receive)
         dropping = asyncio.create_task(body.drop(), name="asgi-export request body")
         self._dropping.add(dropping)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from contextvars import Context
 from hashlib import sha256
 from math import ceil
 from typing import Protocol
@@ -191,7 +192,7 @@ class SharedRedis:
             self._recover_later()
 
     def _recover_later(self) -> None:
-        self._recovery = asyncio.create_task(self._recover())
+        self._recovery = asyncio.create_task(self._recover(), context=Context())  # no longer the request that failed
 
     async def _recover(self) -> None:
         """Probe until Redis answers and has been told what it missed."""

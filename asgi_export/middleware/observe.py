@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import quote
@@ -55,7 +57,7 @@ class Observe:
             answer.ended()
             if logger.isEnabledFor(logging.INFO):  # `info` would also look up which line of the source logs this
                 line = access_line(scope, answer.exchange, answer.status, answer.bytes, answer.seconds)
-                logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, "%s", (line,), None))
+                logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, line, (), None))
 
     async def _answer_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
         found = cast("HTTPScope", scope)
@@ -117,18 +119,47 @@ class _Answer:
         self._metrics.answered(self.exchange, self.status, self.seconds)
 
 
-def access_line(scope: HTTPScope, exchange: Exchange, status: int, sent: int, seconds: float) -> str:
+@dataclass(frozen=True, slots=True)
+class AccessLine:
+    """What the access log says of one request, as the message of a record: `str` makes the text, when it is wanted.
+
+    It holds what may be told and nothing else, however a handler shows it.
+    """
+
+    fields: Mapping[str, str | int | float]
+
+    def __str__(self) -> str:
+        found = self.fields
+        text = (
+            f"request_id={found['request_id']} method={found['method']} path={found['path']} status={found['status']}"
+            f" bytes={found['bytes']} seconds={found['seconds']:.3f}"
+        )
+        if "owner" in found:
+            text += f" owner={found['owner']}"
+        if "dataset" in found:
+            text += f" dataset={_word(str(found['dataset']))} format={found['format']}"
+        if "ending" in found:
+            text += f' rows={found["rows"]} ending="{found["ending"]}"'
+        return text
+
+
+def access_line(scope: HTTPScope, exchange: Exchange, status: int, sent: int, seconds: float) -> AccessLine:
     """The line of one request; `status` is 0 where the client left before there was an answer."""
-    method, path = _word(scope["method"][:20]), _path(scope["path"][:MAX_PATH_CHARACTERS])
-    line = f"request_id={exchange.request_id} method={method} path={path} status={status} bytes={sent} "
-    line += f"seconds={seconds:.3f}"
+    fields: dict[str, str | int | float] = {
+        "request_id": exchange.request_id,
+        "method": _word(scope["method"][:20]),
+        "path": _path(scope["path"][:MAX_PATH_CHARACTERS]),
+        "status": status,
+        "bytes": sent,
+        "seconds": round(seconds, 6),
+    }
     if exchange.owner:
-        line += f" owner={exchange.owner}"
+        fields["owner"] = exchange.owner
     if exchange.dataset:
-        line += f" dataset={_word(exchange.dataset)} format={exchange.format}"
+        fields["dataset"], fields["format"] = exchange.dataset, exchange.format
     if exchange.ending:
-        line += f' rows={exchange.rows} ending="{exchange.ending}"'
-    return line
+        fields["rows"], fields["ending"] = exchange.rows, str(exchange.ending)
+    return AccessLine(fields)
 
 
 @lru_cache(maxsize=256)

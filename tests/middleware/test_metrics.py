@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ from asgi_export.limiter.sliding_window import Decision, Rule
 from asgi_export.middleware.metrics import MULTIPROCESS, Metrics, forget_the_dead
 from asgi_export.middleware.metrics_live import KINDS
 from asgi_export.sources.postgres import PostgresSource
-from tests.conformance.servers import ENVIRONMENT, ROOT
+from tests.conformance.servers import ENVIRONMENT, ROOT, eventually
 from tests.doubles import Client
 
 
@@ -158,32 +157,34 @@ def test_the_parts_of_a_service_tell_figures_that_are_known() -> None:
 
 
 ENDLESS = """
-import sys, time
+import asyncio
 from asgi_export.middleware.metrics import Metrics
-metrics = Metrics()
-metrics.export_started()
-print("running", flush=True)
-time.sleep(60)
+
+async def main():
+    metrics = Metrics(refresh_seconds=0.01)
+    await metrics.start()
+    metrics.export_started()
+    await asyncio.sleep(60)
+
+asyncio.run(main())
 """
+RENDERING = "from asgi_export.middleware.metrics import Metrics; print(Metrics().render()[1].decode())"
 
 
 def test_exports_of_a_killed_process_do_not_run_on(tmp_path: Path) -> None:
     environ = {**ENVIRONMENT, MULTIPROCESS: str(tmp_path)}
-    command = [sys.executable, "-c", ENDLESS]
-    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "running\n"
-        rendering = "from asgi_export.middleware.metrics import Metrics; print(Metrics().render()[1].decode())"
 
-        def running() -> str:
-            result = subprocess.run(
-                [sys.executable, "-c", rendering], cwd=ROOT, env=environ, capture_output=True, text=True, check=True
-            )
-            (found,) = re.findall(r"^asgi_export_running_exports (\S+)$", result.stdout, re.MULTILINE)
-            return str(found)
+    def running() -> str:
+        command = [sys.executable, "-c", RENDERING]
+        result = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
+        (found,) = re.findall(r"^asgi_export_running_exports (\S+)$", result.stdout, re.MULTILINE)
+        return str(found)
 
-        assert running() == "1.0"
-        process.send_signal(signal.SIGKILL)
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], cwd=ROOT, env=environ) as process:
+        try:
+            assert eventually(lambda: running() == "1.0", 30.0)
+        finally:
+            process.kill()
         process.wait()
         assert running() == "0.0"
 

@@ -163,11 +163,46 @@ def test_no_log_holds_a_key_a_query_or_a_header(scope: dict[str, Any], caplog: p
 @example("/\ud800", "\ud800", "\ud800")
 def test_nobody_forges_a_line(path: str, method: str, name: str) -> None:
     exchange = Exchange("0" * 16, dataset=name or "x", format="csv", ending="complete")
-    line = access_line(http_scope(path, method=method), exchange, 200, 1, 0.5)
+    line = str(access_line(http_scope(path, method=method), exchange, 200, 1, 0.5))
     assert line.isascii()
     assert line.isprintable()
     assert LINE.fullmatch(line)
     assert line.count(" status=") == line.count(" path=") == 1
+
+
+def test_an_access_record_holds_no_more_than_its_line_says(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a handler does with it: some show the record as it is."""
+    caplog.set_level(logging.INFO)
+    asked(service(), "apiKey=s3cret&total=1", headers=[(b"cookie", b"s3cret")])
+    (record,) = [found for found in caplog.records if found.name == "asgi_export.access"]
+    assert "s3cret" not in repr(vars(record)) + repr(record.msg)
+    assert record.args == ()
+
+
+def test_a_line_is_made_only_where_the_access_log_is_wanted() -> None:
+    class Untold:
+        """A path that nobody may look at for the log."""
+
+        def __init__(self, path: str) -> None:
+            self.path = path
+
+        def __getitem__(self, _: object) -> str:
+            raise AssertionError
+
+        def __contains__(self, text: str) -> bool:
+            return text in self.path
+
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    logger = logging.getLogger("asgi_export.access")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        asked(Observe(plain), path=Untold("/x"))
+    finally:
+        logger.setLevel(before)
 
 
 def test_a_long_path_is_cut(lines: list[str]) -> None:
@@ -176,7 +211,17 @@ def test_a_long_path_is_cut(lines: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_id", "kept"), [(b"abc-1", True), (b"a b", False), (b"a\nb", False), (b"x" * 129, False)]
+    ("given_id", "kept"),
+    [
+        (b"abc-1", True),
+        (b"a b", False),
+        (b"a\nb", False),
+        (b"a\r\nSet-Cookie: x=1", False),
+        (b"x" * 129, False),
+        (b"x" * 10_000, False),
+        ("é".encode(), False),
+        (b"\x1b[31m", False),
+    ],
 )
 @pytest.mark.parametrize("scope", [{}, {"path": "/nowhere"}, {"query": "x" * 9000}])
 def test_every_answer_has_an_id_and_it_is_the_client_s_where_it_is_sane(
