@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from asgi_export.cli import bind
+from asgi_export.settings import Settings
 from tests.conformance.servers import ENVIRONMENT, ROOT, ask, eventually, free_port, get, running
 
 CSV = "/api/v1/exports/csv"
@@ -118,6 +120,17 @@ def test_a_port_in_use_stops_the_start() -> None:
         result = run("serve", "--port", str(taken.getsockname()[1]))
     assert result.returncode == 2
     assert result.stderr.startswith("asgi-export: cannot listen on 127.0.0.1:")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system has no such bounds")
+def test_connections_inherit_the_system_s_own_bounds() -> None:
+    """Linux counts its own overhead in a receive buffer, so it doubles what it is told. socket(7)"""
+    with bind(Settings(port=0, stall_seconds=7.0)) as listening, socket.socket() as client:
+        client.connect(listening.getsockname())
+        with listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_000
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == 128 * 1024
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * 16 * 1024
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
