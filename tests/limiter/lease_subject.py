@@ -74,6 +74,11 @@ class RedisLeaseSubject:
         lease = self._runner.run(self.instances[place].take(key, limit))
         return None if lease is None else f"{place}:{lease}"
 
+    def take_again(self, place: int, lease: str) -> bool | None:
+        """Ask once more for the lease of a running export; None where there is no such export."""
+        found = self.instances[place]._held.get(lease.partition(":")[2])
+        return self._runner.run(self.instances[place]._sets.take(found)) if found else None
+
     def give_back(self, key: str, lease: str) -> None:
         place, _, name = lease.partition(":")
         self._runner.run(self.instances[int(place)].give_back(key, name))
