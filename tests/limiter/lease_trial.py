@@ -131,8 +131,8 @@ def ends_a_life_after_it_was_taken(make: MakeSubject) -> None:
 def ends_a_life_after_it_was_renewed(make: MakeSubject) -> None:
     """Under the same name, however late it was renewed."""
     subject = make()
-    assert subject.take_at(0, "k", 2)
-    assert subject.take_at(0, "k", 2)
+    assert subject.take_at(0, "k", 9)
+    assert subject.take_at(0, "k", 9)
     held = names(subject)
     subject.advance(LIFE_US - 1)
     subject.renew(0)
