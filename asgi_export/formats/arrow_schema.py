@@ -53,8 +53,8 @@ def values_for(field: pa.Field, values: Sequence[Any]) -> pa.Array:
         values = [float(value) if type(value) is int else value for value in values]
     try:
         return pa.array(values, field.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError, UnicodeEncodeError) as error:
-        raise SourceFailed(f"column {field.name!r} holds a value that is no {field.type}: {error}") from error
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, ValueError):  # its words quote the value
+        raise SourceFailed(f"column {field.name!r} holds a value that is no {field.type}") from None
 
 
 def _kind(declared: str, values: Iterable[Any]) -> pa.DataType:

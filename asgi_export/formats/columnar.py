@@ -127,8 +127,9 @@ class ColumnarEncoder:
         if batch.schema != self._schema:
             try:
                 batch = batch.cast(self._schema)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-                raise SourceFailed(f"a batch does not fit the types of the first: {error}") from error
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):  # its words quote values
+                kinds = f"{_kinds_of(batch.schema)} where {_kinds_of(self._schema)} came first"
+                raise SourceFailed(f"a batch does not fit the types of the first: {kinds}") from None
         self._add(batch)
 
     def _settle(self) -> None:
@@ -192,3 +193,7 @@ class ArrowEncoder(ColumnarEncoder):
 
     def _write(self, writer: Any, table: pa.Table) -> None:
         writer.write_table(table.combine_chunks())
+
+
+def _kinds_of(schema: pa.Schema) -> str:
+    return ", ".join([str(field.type) for field in schema])

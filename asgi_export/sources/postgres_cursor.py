@@ -21,7 +21,7 @@ from asgi_export.dataset import Batch, Dialect, Row
 from asgi_export.errors import Unavailable
 from asgi_export.sources.batch_size import BatchSize
 from asgi_export.sources.postgres_copy import CopyText
-from asgi_export.sources.postgres_driver import Connection, Pool, failure, is_lost
+from asgi_export.sources.postgres_driver import Connection, Pool, cause_of, failure, is_lost
 
 log = logging.getLogger("asgi_export.sources.postgres")
 
@@ -83,7 +83,8 @@ class PostgresCursor:
     Entering takes a connection, waiting `wait_seconds` at most; the query begins with the first batch. `use` is the
     account of the pool.
     Raises `Unavailable` where there is none or the server does not answer, `SourceFailed` for every other
-    error of the server; both have asyncpg's error as their cause. `aclose` may be called twice.
+    error of the server; both have asyncpg's error as their cause, but where that quotes values. `aclose` may be
+    called twice.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class PostgresCursor:
         try:
             batch = await self._statement.next()
         except Exception as error:
-            raise failure(self._dataset, error, lost=is_lost(self._connection)) from error
+            raise failure(self._dataset, error, lost=is_lost(self._connection)) from cause_of(error)
         if batch is None:
             raise StopAsyncIteration
         return batch

@@ -154,6 +154,14 @@ def failure(dataset: str, error: Exception, *, lost: bool = False) -> ExportErro
     return SourceFailed(f"{dataset}: PostgreSQL could not deliver it ({kind})")
 
 
+def cause_of(error: Exception) -> Exception | None:
+    """The error itself, for the log; None for one whose words quote values of rows: class 22, and its like here.
+
+    https://www.postgresql.org/docs/current/errcodes-appendix.html
+    """
+    return None if isinstance(error, (asyncpg.DataError, ValueError)) else error
+
+
 def is_lost(connection: Connection) -> bool:
     """True where a connection of the pool is closed; a pool takes such a one away from who holds it."""
     try:

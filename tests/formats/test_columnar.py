@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -126,6 +127,17 @@ def test_a_later_value_that_does_not_fit_is_a_failure_that_names_the_column(
     encoder.feed([(number,) for number in range(SAMPLE_ROWS)])
     with pytest.raises(SourceFailed, match="column 'a'"):
         encoder.feed([("x",)])
+
+
+@BOTH
+@pytest.mark.parametrize("batch", [[("s3cret",)], pa.table({"a": ["s3cret"]})])
+def test_a_failure_does_not_tell_the_value(make: Callable[..., ColumnarEncoder], read: Read, batch: Any) -> None:
+    """It goes to the log, with its causes."""
+    encoder = make(columns("INTEGER"))
+    encoder.feed([(number,) for number in range(SAMPLE_ROWS)])
+    with pytest.raises(SourceFailed, match="int64") as raised:
+        encoder.feed(batch)
+    assert "s3cret" not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize("name", ["parquet", "arrow"])

@@ -7,11 +7,13 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
 from asgi_export.dataset import Dialect, Selection
 from asgi_export.errors import ExportError, SourceFailed, Unavailable
 from asgi_export.sources.postgres import PostgresDataset
+from asgi_export.sources.postgres_driver import cause_of
 from tests.postgres_server import PASSWORD
 from tests.sources.postgres_shop import MANY, Monitor, Shop, batches, rows, run
 
@@ -249,6 +251,13 @@ def test_a_failure_in_mid_stream_comes_through_and_the_connection_is_good_again(
         assert await rows(datasets["orders"], limit=1, columns=["id"]) == [(1,)]
 
     run(shop, test, max_connections=1)
+
+
+def test_an_error_that_quotes_a_value_is_not_kept_for_the_log() -> None:
+    quoting = asyncpg.InvalidTextRepresentationError('invalid input syntax for type integer: "s3cret"')
+    told = asyncpg.QueryCanceledError("canceling statement due to statement timeout")
+    assert cause_of(quoting) is None
+    assert cause_of(told) is told
 
 
 async def read_to_the_failure(datasets: Datasets, dialect: Dialect | None, kill: Callable[[], Any]) -> None:
