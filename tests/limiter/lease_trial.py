@@ -143,6 +143,26 @@ def ends_a_life_after_it_was_renewed(make: MakeSubject) -> None:
     assert subject.take_at(1, "k", 1)
 
 
+def is_free_when_it_is_given_back(make: MakeSubject) -> None:
+    """At once, and for any instance."""
+    subject = make()
+    lease = subject.take_at(0, "k", 1)
+    subject.give_back("k", str(lease))
+    assert names(subject) == []
+    assert subject.take_at(1, "k", 1)
+
+
+def begins_anew_what_has_ended(make: MakeSubject) -> None:
+    """Where there is room, under another name."""
+    subject = make()
+    assert subject.take_at(0, "k", 1)
+    held = names(subject)
+    subject.advance(LIFE_US)
+    subject.renew(0)
+    assert subject.take_at(1, "k", 1) is None
+    assert not set(held) & set(names(subject))
+
+
 def counts_nothing_that_has_ended_while_there_is_no_room(make: MakeSubject) -> None:
     """Neither when it is renewed just too late, nor when it is asked for again."""
     for again in (False, True):
@@ -164,6 +184,8 @@ def counts_nothing_that_has_ended_while_there_is_no_room(make: MakeSubject) -> N
 LEASE_CONTRACT = (
     ends_a_life_after_it_was_taken,
     ends_a_life_after_it_was_renewed,
+    is_free_when_it_is_given_back,
+    begins_anew_what_has_ended,
     counts_nothing_that_has_ended_while_there_is_no_room,
     keeps_no_lease_that_has_ended,
     renews_only_what_lives,

@@ -71,6 +71,6 @@ def test_the_suite_kills(mutant: Mutant, redis_server: RedisServer) -> None:
 def fails(check: Callable[[MakeSubject], None], make: MakeSubject) -> bool:
     try:
         check(make)
-    except (AssertionError, ExceptionGroup):  # of hypothesis, where it finds several
+    except (AssertionError, ValueError, ExceptionGroup):  # of hypothesis, where it finds several
         return True
     return False
