@@ -36,7 +36,7 @@ def test_exports_of_killed_workers_vanish_from_metrics(empty_redis: RedisServer,
             client.close()
         assert eventually(lambda: _answered(server), 30.0)
         assert eventually(lambda: told("running_exports") == 0)
-        assert told("rows_total") == 1000
+        assert eventually(lambda: told("rows_total") == 1000)  # a worker may be making its files just now
 
 
 def worker_pids(server: Server) -> Sequence[int]:

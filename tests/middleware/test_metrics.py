@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from asgi_export import ExportApp, MemoryStore, Observe, RateLimit, SimulatedDataset
+from asgi_export.asgi.exchange import Exchange
 from asgi_export.errors import Unavailable
 from asgi_export.figures import Figure, Measured
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import Decision, Rule
-from asgi_export.middleware.metrics import MULTIPROCESS, Metrics, forget_the_dead
+from asgi_export.middleware.metrics import MOST_ENDED, MULTIPROCESS, Metrics, forget_the_dead
 from asgi_export.middleware.metrics_live import KINDS
 from asgi_export.sources.postgres import PostgresSource
 from tests.conformance.servers import ENVIRONMENT, ROOT, eventually
@@ -93,6 +94,31 @@ def test_between_start_and_stop_figures_are_looked_at_without_a_question() -> No
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(scenario())
+
+
+def test_requests_that_ended_are_counted_by_many_at_once_or_when_it_is_looked() -> None:
+    """Nobody asks here: so the file of a process is never much behind."""
+    metrics, ended = Metrics(), Exchange("x", limiter_seconds=0.001, limiter_decision="refused")
+
+    def counted() -> float | None:
+        return metrics._registry.get_sample_value("asgi_export_responses_total", {"status": "429"})
+
+    for _ in range(MOST_ENDED):
+        assert counted() is None
+        metrics.answered(ended, 429, 0.1)
+    assert counted() == MOST_ENDED
+    metrics.answered(ended, 429, 0.1)
+
+    async def scenario() -> None:
+        await metrics.start()
+        await asyncio.sleep(0)
+        assert counted() == MOST_ENDED + 1
+        metrics.answered(ended, 429, 0.1)
+        await metrics.stop()
+
+    asyncio.run(scenario())
+    assert counted() == MOST_ENDED + 2
+    assert figures_in(metrics)['limiter_decisions_total{decision="refused"}'] == MOST_ENDED + 2
 
 
 def test_the_lifespan_begins_and_ends_it() -> None:
