@@ -7,7 +7,8 @@ The whole service on uvicorn, its log going to /dev/null, next to the same witho
 medians of 15, the sides alternating. The cost is the share of the bare one's speed that is lost; the target goes by
 the processor time that the server took, since what else this machine does is not in there.
 
-Decided: label children of metrics are kept, and only a path that names a probe is read for one.
+Decided: label children of metrics are kept, requests are counted by 64 at once, only a path that names a probe is
+read for one, and the access line is logged without looking up who logs it.
 
     python -m bench.observe
 """
