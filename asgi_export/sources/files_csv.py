@@ -32,6 +32,8 @@ _RECORD = rb"""
 _FIRST_RECORD = re.compile(_RECORD, re.VERBOSE)
 _RECORDS = re.compile(rb"(?:" + _RECORD + rb")*+", re.VERBOSE)
 
+_QUOTED_ROW = re.compile(r"(Expected \d+ columns, got \d+): .*", re.DOTALL)
+
 
 class Csv:
     """RFC 4180 in UTF-8 with a header line. Raises `pa.ArrowInvalid` for a row with another number of fields."""
@@ -76,7 +78,7 @@ def _header(blocks: Iterator[bytes]) -> tuple[list[str], bytes]:
     """The names in the first record that is no empty line, and what comes after it in its block."""
     block = next((found for block in blocks if (found := block.lstrip(b"\r\n"))), b"")
     match = _FIRST_RECORD.match(block)
-    header = csv.read_csv(pa.BufferReader(match.group() if match else block), _options(block))
+    header = _read(match.group() if match else block, _options(block))
     if header.num_rows:
         raise pa.ArrowInvalid("a lone carriage return ends a line; expected a line feed")
     return header.column_names, block[match.end() :] if match else b""
@@ -94,9 +96,17 @@ def _parsed(block: bytes, header: Sequence[str], names: Sequence[str]) -> list[p
         null_values=[""],
     )
     read = _options(block, column_names=list(header))
-    table = csv.read_csv(pa.BufferReader(block), read, csv.ParseOptions(newlines_in_values=True), options)
+    table = _read(block, read, csv.ParseOptions(newlines_in_values=True), options)
     batches: list[pa.RecordBatch] = table.to_batches()
     return batches
+
+
+def _read(block: bytes, *options: Any) -> pa.Table:
+    """What pyarrow makes of it. Raises `pa.ArrowInvalid` without the row that pyarrow quotes: logs hold no values."""
+    try:
+        return csv.read_csv(pa.BufferReader(block), *options)
+    except pa.ArrowInvalid as error:
+        raise pa.ArrowInvalid(_QUOTED_ROW.sub(r"\1", str(error))) from None
 
 
 def _options(block: bytes, **options: Any) -> csv.ReadOptions:

@@ -116,6 +116,9 @@ def _column(batch: pa.RecordBatch, field: pa.Field, partition: Mapping[str, str 
     place = batch.schema.get_field_index(field.name)
     if place >= 0:
         column = batch.column(place)
-        return column if column.type == field.type else column.cast(field.type)
+        try:
+            return column if column.type == field.type else column.cast(field.type)
+        except pa.ArrowInvalid:  # its words quote the value
+            raise pa.ArrowInvalid(f"{field.name!r}: a value of {column.type} does not fit {field.type}") from None
     value = pa.scalar(partition.get(field.name), pa.string()).cast(field.type)
     return pa.repeat(value, batch.num_rows)

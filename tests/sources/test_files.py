@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -408,3 +409,19 @@ def test_file_locations_are_told_from_others(tmp_path: Path) -> None:
     assert [
         location for location in [*taken, "shop.db", "a.txt", "nothing", "a\0b"] if is_file_location(location)
     ] == (taken)
+
+
+def test_a_failure_tells_no_value_of_a_row(tmp_path: Path) -> None:
+    """Neither the failure nor what caused it, which go to the log."""
+    table = pa.table({"n": pa.array([1], pa.int8())})
+    write(tmp_path / "p/1.parquet", table)
+    write(tmp_path / "p/2.parquet", table)
+    (tmp_path / "t.csv").write_text("a,b\n" + "1,2\n" * 200_000 + "8675309,2,3\n")
+    numbers = started(tmp_path / "p")
+    write(tmp_path / "p/2.parquet", pa.table({"n": pa.array([8675309])}))
+    for dataset in (numbers, started(tmp_path / "t.csv")):
+        with pytest.raises(SourceFailed) as raised:
+            read(dataset)
+        told = "".join(traceback.format_exception(raised.value))
+        assert "8675309" not in told
+        assert "int8" in told or "Expected 2 columns, got 3" in told
