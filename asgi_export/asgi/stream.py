@@ -43,8 +43,8 @@ from asgi_export.asgi.message import ASGISendEvent, HTTPResponseStartEvent, Rece
 
 logger = logging.getLogger("asgi_export.stream")
 
-MAX_CHUNK_BYTES = 1024 * 1024
-"""A larger chunk is sent in pieces, so that the stall bound is one on progress."""
+MAX_CHUNK_BYTES = 256 * 1024
+"""A larger chunk is sent in pieces, so that the stall bound is one on progress: of 4 KB/s in 60 seconds."""
 
 OpenChunks = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 

@@ -53,6 +53,11 @@ class Server:
         """Whether the text is, or soon will be, in what the server printed."""
         return eventually(lambda: text in self.log())
 
+    def access_lines(self, request_id: str) -> list[str]:
+        """The lines of the access log about one request: one, once it has ended."""
+        found = [line for line in self.log().splitlines() if f"request_id={request_id} " in line]
+        return [line for line in found if " asgi_export.access " in line]
+
     def stop(self, number: int = signal.SIGTERM, seconds: float = END_SECONDS) -> int:
         """Send a signal, and wait for the end: the exit code."""
         self.stopped = True

@@ -123,10 +123,6 @@ def endings(server: Server) -> Counter[str]:
     return count
 
 
-def access_lines(server: Server, request_id: str) -> list[str]:
-    return [line for line in server.log().splitlines() if f"request_id={request_id} " in line]
-
-
 def seconds_of(line: str) -> float:
     match = re.search(r" seconds=([0-9.]+) ", line)
     assert match
@@ -163,9 +159,9 @@ def test_every_ending_is_told_once_by_the_access_log_and_once_by_the_metrics(ser
     query, act, seconds = CASES[ending]
     before, request_id = endings(server), f"ending-{ending.replace(' ', '-')}"
     act(server, f"{CSV}?{query}", f"X-Request-Id: {request_id}\r\n")
-    assert eventually(lambda: access_lines(server, request_id))
+    assert eventually(lambda: server.access_lines(request_id))
     assert eventually(lambda: endings(server) != before)
-    (line,) = access_lines(server, request_id)
+    (line,) = server.access_lines(request_id)
     assert line.endswith(f'ending="{ending}"')
     assert endings(server) - before == Counter({ending: 1})
     assert seconds <= seconds_of(line) < seconds + 10
@@ -174,8 +170,8 @@ def test_every_ending_is_told_once_by_the_access_log_and_once_by_the_metrics(ser
 def test_past_the_rows_is_cut_off_too(server: Server) -> None:
     before = endings(server)
     curl(f"{server.url}{CSV}?dataset=endless", "-H", "X-Request-Id: rows-1")
-    assert eventually(lambda: access_lines(server, "rows-1"))
-    (line,) = access_lines(server, "rows-1")
+    assert eventually(lambda: server.access_lines("rows-1"))
+    (line,) = server.access_lines("rows-1")
     assert line.endswith('ending="cut off"')
     assert f"rows={ROWS + 1} " in line
     assert eventually(lambda: endings(server) - before == Counter({"cut off": 1}))
@@ -196,5 +192,5 @@ def test_queries_that_never_end_are_interrupted_at_the_end_of_their_time(server:
             assert not data.endswith(b"0\r\n\r\n")
             assert ERROR_LINE in data or data.startswith(b"HTTP/1.1 503")
     for index in range(number):
-        assert eventually(lambda index=index: access_lines(server, f"forever-{index}"))  # type: ignore[misc]
+        assert eventually(lambda index=index: server.access_lines(f"forever-{index}"))  # type: ignore[misc]
     assert get(server, f"{CSV}?dataset=wide&columns=a").body == b"a\n1\n"

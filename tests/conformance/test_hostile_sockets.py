@@ -49,12 +49,17 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.fixture(scope="module")
+def idle(server: Server) -> int:
+    """The descriptors of a server that nobody is connected to."""
+    return descriptors(server)
+
+
 @pytest.fixture
-def nothing_left(server: Server) -> Iterator[None]:
-    """After the test the server has as many descriptors as before, and no export is running."""
-    before = descriptors(server)
+def nothing_left(server: Server, idle: int) -> Iterator[None]:
+    """After the test the server has no more descriptors than when nobody was there, and no export is running."""
     yield
-    assert eventually(lambda: descriptors(server) <= before, 20), f"{descriptors(server)} descriptors, had {before}"
+    assert eventually(lambda: descriptors(server) <= idle, 20), f"{descriptors(server)} descriptors, had {idle}"
     assert eventually(lambda: running_exports(server) == 0)
 
 
@@ -70,10 +75,6 @@ def resident_bytes(server: Server) -> int:
 def running_exports(server: Server) -> float:
     lines = get(server, "/metrics").body.decode().splitlines()
     return next(float(line.split()[1]) for line in lines if line.startswith("asgi_export_running_exports "))
-
-
-def access_lines(server: Server, request_id: str) -> list[str]:
-    return [line for line in server.log().splitlines() if f"request_id={request_id} " in line]
 
 
 def received(client: socket.socket) -> bytes:
@@ -100,8 +101,8 @@ def test_a_client_that_closes_its_half_in_mid_export_is_taken_for_gone(server: S
         assert client.recv(1000)
         client.shutdown(socket.SHUT_WR)
         data = received(client)
-        assert eventually(lambda: access_lines(server, "half-1"))
-    assert 'ending="client left"' in access_lines(server, "half-1")[0]
+        assert eventually(lambda: server.access_lines("half-1"))
+    assert 'ending="client left"' in server.access_lines("half-1")[0]
     assert not data.endswith(b"0\r\n\r\n")
 
 
@@ -130,8 +131,8 @@ def test_garbage_behind_a_running_export_neither_ends_it_nor_harms_others(server
         send_until_refused(client, garbage)
         assert get(server, f"{CSV}?total=1000").body.count(b"\n") == 1001
         assert b",user-" in client.recv(1 << 20) + client.recv(1 << 20)
-    assert eventually(lambda: access_lines(server, request_id))
-    assert 'ending="client left"' in access_lines(server, request_id)[0]
+    assert eventually(lambda: server.access_lines(request_id))
+    assert 'ending="client left"' in server.access_lines(request_id)[0]
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -172,8 +173,8 @@ def test_a_client_that_leaves_with_requests_behind_a_running_export_leaves_none_
         assert client.recv(1000)
         if reset:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    assert eventually(lambda: access_lines(server, f"piped-{reset}"))
-    assert 'ending="client left"' in access_lines(server, f"piped-{reset}")[0]
+    assert eventually(lambda: server.access_lines(f"piped-{reset}"))
+    assert 'ending="client left"' in server.access_lines(f"piped-{reset}")[0]
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -192,18 +193,17 @@ def test_silent_and_dribbling_connections_by_the_thousand_do_not_stop_others(ser
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_a_client_that_reads_nothing_costs_no_socket_once_it_is_cut_off(server: Server) -> None:
+def test_a_client_that_reads_nothing_costs_no_socket_once_it_is_cut_off(server: Server, idle: int) -> None:
     """Though it keeps its own end open: what waits for it in the server's socket would wait for ever."""
-    before = descriptors(server)
     with contextlib.ExitStack() as stack:
         for number in range(5):
             client = stack.enter_context(ask(server, ENDLESS, headers=f"X-Request-Id: stalled-{number}\r\n"))
             assert readable(client)
-        assert descriptors(server) >= before + 5
+        assert running_exports(server) == 5
         for number in range(5):
-            assert eventually(lambda number=number: access_lines(server, f"stalled-{number}"))  # type: ignore[misc]
-            assert 'ending="stalled"' in access_lines(server, f"stalled-{number}")[0]
-        assert eventually(lambda: descriptors(server) <= before, STALL_SECONDS + 20)
+            assert eventually(lambda number=number: server.access_lines(f"stalled-{number}"))  # type: ignore[misc]
+            assert 'ending="stalled"' in server.access_lines(f"stalled-{number}")[0]
+        assert eventually(lambda: descriptors(server) <= idle, STALL_SECONDS + 20)
 
 
 def upload(size: int, total: int) -> bytes:
@@ -236,7 +236,7 @@ def test_a_body_that_nobody_wants_holds_no_answer_up(
     with ask(server, target, method=method, headers=fields) as client:
         send_until_refused(client, upload(size, 1_000_000))
         assert client.recv(12) == f"HTTP/1.1 {status}".encode()
-    assert eventually(lambda: access_lines(server, request_id))
+    assert eventually(lambda: server.access_lines(request_id))
 
 
 @pytest.mark.usefixtures("nothing_left")
@@ -251,9 +251,9 @@ def test_a_client_that_uploads_while_it_downloads_costs_no_memory(server: Server
         with contextlib.suppress(ConnectionError, TimeoutError):
             for _ in range(64):
                 client.sendall(data)
-        assert eventually(lambda: access_lines(server, f"both-{size}"), 30)
+        assert eventually(lambda: server.access_lines(f"both-{size}"), 30)
         assert resident_bytes(server) - before < 32 << 20
-    assert 'ending="stalled"' in access_lines(server, f"both-{size}")[0]
+    assert 'ending="stalled"' in server.access_lines(f"both-{size}")[0]
 
 
 @pytest.mark.usefixtures("nothing_left")
