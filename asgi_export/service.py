@@ -15,6 +15,7 @@ from typing import Any
 from asgi_export.access.key_file import KeyFile
 from asgi_export.app import ExportApp
 from asgi_export.asgi.compress import CompressionLevels
+from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import answer_lifespan
 from asgi_export.asgi.message import ASGIApp
 from asgi_export.asgi.problem import send_problem
@@ -130,6 +131,7 @@ class NotStarted:
         if scope["type"] == "lifespan":
             await answer_lifespan(receive, send, start=self._fail, stop=self._fail)
         elif scope["type"] == "http":
+            exchange_of(scope)  # the line has its id
             logger.error("the service was not started: %s", self._error)
             await send_problem(scope, send, Unavailable("the service was not started", retry_after_seconds=60))
         else:

@@ -23,6 +23,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from sys import maxsize
 from typing import Any
@@ -160,7 +161,7 @@ class RedisLeases:
         if self._keeper is None or self._keeper.done():
             self._due_at = asyncio.get_running_loop().time() + self._life_seconds / _RENEWALS
             self._wake = asyncio.Event()
-            self._keeper = asyncio.create_task(self._run())
+            self._keeper = asyncio.create_task(self._run(), context=Context())  # no request's, though one began it
 
     async def _run(self) -> None:
         while self._held or self._returns:

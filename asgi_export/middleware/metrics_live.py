@@ -6,17 +6,20 @@ by then: so each looks at its own figures every second, and again before it answ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from asgi_export.figures import Measured
+from asgi_export.figures import Figure, Measured
 
 with suppress(ImportError):  # nobody makes figures live then
     from prometheus_client import CollectorRegistry, Counter, Gauge
+
+logger = logging.getLogger("asgi_export")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class LiveFigures:
                 return Counter(f"asgi_export_{name}", kind.meaning, labels, registry=registry)
             return Gauge(f"asgi_export_{name}", kind.meaning, labels, registry=registry, multiprocess_mode="livesum")
 
-        self._measured = measured
+        self._measured = list(measured)
         self._metrics = {name: metric(name, kind) for name, kind in KINDS.items()} if measured else {}
         self._child = cache(self._child_of)
         self._written: dict[tuple[str, str], float] = {}
@@ -62,16 +65,24 @@ class LiveFigures:
     def refresh(self) -> None:
         """Look at all of them, and write what has changed."""
         sums: dict[tuple[str, str], float] = {}
-        for measured in self._measured:
-            for figure in measured.figures():
-                if figure.name in KINDS:
-                    place = (figure.name, figure.source)
-                    sums[place] = sums.get(place, 0.0) + figure.value
+        for figure in self._figures():
+            if figure.name in KINDS:
+                place = (figure.name, figure.source)
+                sums[place] = sums.get(place, 0.0) + figure.value
         for place, value in sums.items():
             before = self._written.get(place, 0.0)
             if value != before:
                 self._write(*place, value, before)
                 self._written[place] = value
+
+    def _figures(self) -> Iterator[Figure]:
+        """Whoever fails is not asked again: the others and the requests are still to be counted."""
+        for measured in list(self._measured):
+            try:
+                yield from measured.figures()
+            except Exception:
+                logger.exception("the figures of %s are left out from now on", type(measured).__name__)
+                self._measured.remove(measured)
 
     def _write(self, name: str, source: str, value: float, before: float) -> None:
         child = self._child(name, source)

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from asgi_export.asgi.exchange import REQUEST_ID
 from asgi_export.errors import Unavailable
 from asgi_export.limiter import shared_redis
 from asgi_export.limiter.outage import HandIn, OnFailure
 from asgi_export.limiter.redis_script import Script
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
+from asgi_export.logs import RequestIds
 from tests.redis_server import DURABLE, RedisServer, running
 
 DIGESTS = "ax:{[0-9a-f]*"
@@ -410,3 +412,19 @@ def test_a_restart_between_two_hits_is_not_noticed(empty_redis: RedisServer) -> 
         assert store.fallbacks == 0
 
     with_stores(empty_redis, scenario)
+
+
+def test_the_end_of_an_outage_is_no_request_s(empty_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Its line would else name the request that met the beginning."""
+    caplog.handler.addFilter(RequestIds())
+    caplog.set_level(logging.INFO, "asgi_export.limiter")
+
+    async def scenario(store: RedisStore) -> None:
+        REQUEST_ID.set("id-1")
+        empty_redis.kill()
+        await left_alone(store)
+        empty_redis.start()
+        await back(store)
+
+    with_stores(empty_redis, scenario)
+    assert [vars(record)["request_id"] for record in caplog.records] == ["id-1", ""]

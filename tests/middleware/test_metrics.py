@@ -20,7 +20,7 @@ from asgi_export.figures import Figure, Measured
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import Decision, Rule
 from asgi_export.middleware.metrics import MOST_ENDED, MULTIPROCESS, Metrics, forget_the_dead
-from asgi_export.middleware.metrics_live import KINDS
+from asgi_export.middleware.metrics_live import KINDS, Kind
 from asgi_export.sources.postgres import PostgresSource
 from tests.conformance.servers import ENVIRONMENT, ROOT, eventually
 from tests.doubles import Client
@@ -68,6 +68,27 @@ def test_figures_of_several_are_summed_by_source() -> None:
 
 def test_a_name_that_nobody_knows_is_left_out() -> None:
     assert "bogus" not in Metrics([Told(Figure("bogus", 1))]).render()[1].decode()
+
+
+def test_one_who_fails_is_told_of_once_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Told):
+        def figures(self) -> Iterable[Figure]:
+            raise ZeroDivisionError
+
+    metrics = Metrics([Failing(), Told(Figure("worker_jobs", 2))])
+    assert figures_in(metrics)["worker_jobs"] == 2
+    assert figures_in(metrics)["worker_jobs"] == 2
+    assert caplog.text.count("the figures of Failing are left out") == 1
+
+
+def test_every_figure_is_in_the_readme_with_its_labels() -> None:
+    """And the README tells of no other."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `asgi_export_(\w+)` \|([^|]*)\|", readme, re.MULTILINE)
+    told = {name.removesuffix("_total"): tuple(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    metrics: Iterable[Any] = Metrics([Told()])._registry._collector_to_names
+    assert told == {metric._name.removeprefix("asgi_export_"): metric._labelnames for metric in metrics}
+    assert all(name.endswith("_total") for name, _ in rows if KINDS.get(name.removesuffix("_total"), Kind("")).grows)
 
 
 def test_between_start_and_stop_figures_are_looked_at_without_a_question() -> None:
