@@ -11,7 +11,7 @@ local ends = tonumber(redis.call('ZSCORE', key, lease) or 0)
 if ends <= now and redis.call('ZCOUNT', key, now + 1, '+inf') >= limit then
   return 0
 end
+redis.call('ZADD', key, now + life, lease)  -- first: after another write a server that is full would not say so
 redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-redis.call('ZADD', key, now + life, lease)
 redis.call('PEXPIRE', key, math.max(redis.call('PTTL', key), math.ceil(life / 1000)))
 return 1

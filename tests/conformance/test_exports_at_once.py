@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -34,10 +34,18 @@ KEYS = "[plans.basic]\nlimits = ['100000/1h']\nexports_at_once = 2\n" + "".join(
 
 
 @contextlib.contextmanager
-def instance(redis: RedisServer, folder: Path, name: str, server_name: str, **settings: str) -> Iterator[Server]:
-    """One of several that share a Redis; two workers each."""
+def instance(
+    redis: RedisServer,
+    folder: Path,
+    name: str,
+    server_name: str,
+    settings: Mapping[str, str] = {},
+    *,
+    workers: int = 2,
+) -> Iterator[Server]:
+    """One of several that share a Redis."""
     (folder / "keys.toml").write_text(KEYS)
-    options = ["--server", server_name, "--workers", "2", "--limiter", redis.url]
+    options = ["--server", server_name, "--workers", str(workers), "--limiter", redis.url]
     command = ["asgi_export", "serve", "--port", "0", "--api-keys", str(folder / "keys.toml"), *options]
     environ = {"ASGI_EXPORT_STORE_BOUND_SECONDS": "5", "ASGI_EXPORT_LEASE_SECONDS": str(LIFE_SECONDS), **settings}
     with running(command, folder / name, environ=environ) as server:
@@ -139,9 +147,12 @@ def redis_seconds(redis: RedisServer) -> float:
 def test_a_service_that_ends_gives_its_leases_back(
     empty_redis: RedisServer, tmp_path: Path, server_name: str
 ) -> None:
-    """Those of exports that it breaks off too; without waiting for the life of a lease."""
+    """Those of exports that it breaks off too; without waiting for the life of a lease.
+
+    With one worker: Hypercorn kills the others as soon as one of them has ended, with all that they run.
+    """
     settings = {"ASGI_EXPORT_LEASE_SECONDS": "600", "ASGI_EXPORT_DRAIN_SECONDS": "1"}
-    with instance(empty_redis, tmp_path, "one", server_name, **settings) as one, ExitStack() as stack:
+    with instance(empty_redis, tmp_path, "one", server_name, settings, workers=1) as one, ExitStack() as stack:
         begin(stack, one, ALICE)
         begin(stack, one, BOB)
         assert held(empty_redis) == 2
@@ -155,7 +166,7 @@ def test_the_bound_of_a_process_is_503_and_takes_no_lease(
 ) -> None:
     """Of two workers each runs one; which of them answers is the system's choice."""
     with (
-        instance(empty_redis, tmp_path, "one", server_name, ASGI_EXPORT_MAX_EXPORTS="1") as one,
+        instance(empty_redis, tmp_path, "one", server_name, {"ASGI_EXPORT_MAX_EXPORTS": "1"}) as one,
         ExitStack() as stack,
     ):
         begin(stack, one, ALICE)
@@ -174,7 +185,7 @@ def test_exports_go_on_and_begin_without_redis_and_the_probe_says_so(
 ) -> None:
     """Each process counts its own then; when Redis is back it is told of what runs."""
     settings = {"ASGI_EXPORT_STORE_BOUND_SECONDS": "0.2"}
-    with instance(empty_redis, tmp_path, "one", "uvicorn", **settings) as one, ExitStack() as stack:
+    with instance(empty_redis, tmp_path, "one", "uvicorn", settings) as one, ExitStack() as stack:
         client = begin(stack, one, ALICE)
         empty_redis.kill()
         began = begin(stack, one, BOB)

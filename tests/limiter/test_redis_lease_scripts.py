@@ -38,7 +38,7 @@ MUTANTS = (
     Mutant("ends early", "now + life, lease", "now + life - 1, lease"),
     Mutant("ends late", "now + life, lease", "now + life + 1, lease"),
     Mutant("the set ends early", "math.ceil(life / 1000)))\nreturn 1", "math.ceil(life / 1001)))\nreturn 1"),
-    Mutant("takes never sweep", f"{SWEEP}redis.call('ZADD'", "redis.call('ZADD'"),
+    Mutant("takes never sweep", f"{SWEEP}redis.call('PEXPIRE'", "redis.call('PEXPIRE'"),
     Mutant("renewals never sweep", f"{SWEEP}local renewed", "local renewed"),
     Mutant("sweeps what lives", f"{SWEEP}local renewed", f"{SWEEP.replace('now', 'now + 1')}local renewed"),
     Mutant("renews for too short a time", "'XX', now + life,", "'XX', now + life - 1,"),
