@@ -110,10 +110,16 @@ class Lines(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - it is logging's name
         """The line alone."""
         begun = f"{self._seconds.text(record.created)},{int(record.msecs):03d} {record.levelname} {record.name}"
-        request_id = getattr(record, "request_id", "")
-        if request_id and not isinstance(record.msg, AccessLine):
-            return f"{begun} request_id={request_id} {record.getMessage()}"
-        return f"{begun} {record.getMessage()}"
+        if isinstance(record.msg, AccessLine):
+            return f"{begun} {record.msg}"
+        message, request_id = record.getMessage(), getattr(record, "request_id", "")
+        if not message.isprintable():  # the name of a table of a file that nobody trusts, for one
+            message = _on_one_line(message)
+        return f"{begun} request_id={request_id} {message}" if request_id else f"{begun} {message}"
+
+
+def _on_one_line(text: str) -> str:
+    return "".join([sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text])
 
 
 class JsonLines(logging.Formatter):

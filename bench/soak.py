@@ -5,7 +5,8 @@ Fifteen minutes of fast, slow, stalled and dying clients, of bad requests and ga
 is stopped, killed or frozen again and again. Then the load ends, and this must hold, or the exit code is 1:
 
 - resident memory of the workers, median of the last third, is at most 5 % over the second third's;
-- no export runs; file descriptors are those of the start; PostgreSQL has idle sessions of the pools at most;
+- no export runs and no thread works; file descriptors are those of the start; PostgreSQL has idle sessions of the
+  pools at most;
 - every answer was one of the error table, well-formed; every 200 was whole and had the rows asked for, or was visibly
   broken for a cause: its client stalled, or PostgreSQL was gone; and no log holds a key.
 
@@ -28,7 +29,7 @@ from tempfile import TemporaryDirectory
 
 from bench.servers import SERVERS
 from bench.soak_clients import KINDS, Account, Broken, client_process, warm_up
-from bench.soak_service import WORKERS, Service, running_service
+from bench.soak_service import BUSY, WORKERS, Service, running_service
 
 LEAK = 0.05
 IDLE_SECONDS = 30.0
@@ -128,15 +129,15 @@ def settled(found: Callable[[], Sequence[float]], most: Sequence[float]) -> tupl
 
 def judge_rest(report: Report, service: Service, files: Sequence[int]) -> None:
     """What is left when nobody asks any more."""
-    report.line(*_named("running exports", *settled(lambda: [service.running_exports()], [0])))
-    report.line(*_named(f"file descriptors, {list(files)} at the start", *settled(service.open_files, files)))
+    holds, figures = settled(service.busy, [0] * len(BUSY))
+    report.line(holds, "figures that are nothing when nobody asks", dict(zip(BUSY, figures, strict=True)))
+    holds, figures = settled(service.open_files, files)
+    report.line(holds, f"file descriptors, {list(files)} at the start", figures)
+    fallbacks = service.metrics()["limiter_fallbacks_total"]
+    report.line(bool(fallbacks) or not service.outages, "decisions without Redis", fallbacks)
     sessions = service.sessions()
     idle = set(sessions) <= {"idle"} and sum(sessions.values()) <= POOL * WORKERS
     report.line(idle, "sessions of PostgreSQL", dict(sessions))
-
-
-def _named(what: str, holds: bool, found: object) -> tuple[bool, str, object]:
-    return holds, what, found
 
 
 def judge_memory(report: Report, samples: Sequence[int]) -> None:
@@ -171,7 +172,7 @@ def main() -> int:
         running_service(options.server, Path(folder)) as service,
     ):
         warm = warm_up(service.place)
-        settled(lambda: [service.running_exports()], [0])
+        settled(service.busy, [0] * len(BUSY))
         files = service.open_files()
         samples, accounts = soak(service, options.minutes * 60)
         judge_rest(report, service, files)

@@ -7,9 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -28,6 +28,7 @@ WORKERS = 2
 STALL_SECONDS = 3.0
 DOWN_SECONDS = 3.0
 START_SECONDS = 60.0
+BUSY = ("running_exports", "worker_jobs", "pool_connections_busy", "pool_waiting", "limiter_store_down")
 
 PLANS = """
 [plans.all]
@@ -91,7 +92,8 @@ class Service:
         """One line for who watches."""
         threads = [worker.num_threads() for worker in self._workers]
         resident = f"{self.resident_bytes() / 2**20:.0f} MiB"
-        return f"resident {resident}, files {self.open_files()}, threads {threads}, exports {self.running_exports()}"
+        running = self.metrics().get("running_exports", 0)
+        return f"resident {resident}, files {self.open_files()}, threads {threads}, exports {running:g}"
 
     def open_files(self) -> list[int]:
         """File descriptors of each worker, but for those of the pool, which is looked at in PostgreSQL."""
@@ -102,15 +104,20 @@ class Service:
             bool(found.raddr) and found.raddr.port == self._postgres.port for found in worker.net_connections("tcp")
         )
 
-    def running_exports(self) -> float:
-        """As `/metrics` has it, of all workers."""
-        connection = HTTPConnection("127.0.0.1", self.place.port, timeout=30)
-        try:
+    def metrics(self) -> Mapping[str, float]:
+        """What `/metrics` tells of all workers, summed over labels."""
+        with closing(HTTPConnection("127.0.0.1", self.place.port, timeout=30)) as connection:
             connection.request("GET", "/metrics")
             text = connection.getresponse().read().decode()
-        finally:
-            connection.close()
-        return float(re.findall(r"^asgi_export_running_exports(?:\{.*\})? (\S+)$", text, re.MULTILINE)[0])
+        found: dict[str, float] = defaultdict(float)
+        for name, value in re.findall(r"^asgi_export_(\w+)(?:{.*})? (\S+)$", text, re.MULTILINE):
+            found[name] += float(value)
+        return found
+
+    def busy(self) -> list[float]:
+        """What must be nothing when nobody asks: figures of `BUSY`."""
+        metrics = self.metrics()
+        return [metrics[name] for name in BUSY]
 
     def sessions(self) -> Counter[str]:
         """Sessions of the service in PostgreSQL by their state."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asgi_export import ExportApp, Observe, RateLimit
@@ -214,6 +214,17 @@ def test_a_text_line_begins_with_the_id_of_its_request(error: BaseException | No
         "seconds": 0.5,
     }
     assert Lines().format(record_of(AccessLine(fields), request_id="id-2")).count("request_id=") == 1
+
+
+@given(st.text(st.characters(exclude_categories=())))
+@example("a\n2026-11-23 00:00:00,000 INFO asgi_export.access request_id=x")
+@example("\x1b[31m\u2028\ud800")
+def test_nobody_forges_a_text_line(name: str) -> None:
+    """With the name of a table, say; and it can be written in any encoding of Unicode."""
+    line = Lines().format(record_of("export of %s failed", name))
+    assert line.isprintable()
+    assert line.encode()
+    assert not name.isprintable() or line.endswith(f"export of {name} failed")
 
 
 def test_a_record_has_the_id_of_the_request_in_whose_context_it_was_made() -> None:
