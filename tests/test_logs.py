@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from contextvars import Context
@@ -160,8 +161,12 @@ def test_a_json_line_is_one_object_with_the_time_in_utc() -> None:
     }
 
 
-def test_the_time_of_a_json_line_is_now() -> None:
+def test_the_time_of_a_json_line_is_now_wherever_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    monkeypatch.undo()
     found = datetime.fromisoformat(json.loads(JsonLines().format(record_of("x")))["time"])
+    time.tzset()
     assert abs(found - datetime.now(UTC)) < timedelta(seconds=10)
 
 
@@ -175,6 +180,7 @@ def test_an_exception_is_one_member_of_one_line() -> None:
 
 
 @given(st.text(st.characters(exclude_categories=())), st.text(st.characters(exclude_categories=())))
+@example("\ud800", "\udfff")
 def test_nobody_forges_a_json_line(message: str, argument: str) -> None:
     """Strict readers take it too: it is ASCII, and its escapes make whole characters."""
     text = JsonLines().format(record_of("%s" + message.replace("%", "%%"), argument, request_id="id-1"))

@@ -204,6 +204,31 @@ def test_a_pool_that_is_exhausted_is_unavailable_after_the_bound(shop: Shop) -> 
     run(shop, test, max_connections=1, wait_seconds=0.1)
 
 
+def test_a_source_tells_how_full_its_pool_is(shop: Shop) -> None:
+    source = shop.source(name="shop", max_connections=1, wait_seconds=0.1)
+
+    def told() -> dict[str, float]:
+        assert {figure.source for figure in source.figures()} == {"shop"}
+        return {figure.name.removeprefix("pool_"): figure.value for figure in source.figures()}
+
+    async def scenario() -> None:
+        datasets = {dataset.name: dataset for dataset in await source.start()}
+        assert told() == {"connections": 0, "connections_busy": 0, "waiting": 0, "timeouts": 0}
+        async with datasets["many"].open(selection(COPY)) as cursor:
+            await anext(cursor)
+            late = asyncio.create_task(batches(datasets["orders"], dialect=COPY))
+            await asyncio.sleep(0)
+            assert told() == {"connections": 1, "connections_busy": 1, "waiting": 1, "timeouts": 0}
+            with pytest.raises(Unavailable):
+                await late
+            assert told() == {"connections": 1, "connections_busy": 1, "waiting": 0, "timeouts": 1}
+        assert told() == {"connections": 1, "connections_busy": 0, "waiting": 0, "timeouts": 1}
+        await source.close()
+        assert told() == {"connections": 0, "connections_busy": 0, "waiting": 0, "timeouts": 1}
+
+    asyncio.run(scenario())
+
+
 def test_one_who_gives_up_waiting_for_a_connection_takes_none(shop: Shop) -> None:
     async def test(datasets: Datasets, monitor: Monitor) -> None:
         async with datasets["many"].open(selection(COPY)) as cursor:
