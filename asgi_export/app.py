@@ -52,6 +52,8 @@ logger = logging.getLogger("asgi_export")
 
 PREFIX = "/api/v1/exports"
 ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
+PARTING = (b"connection", b"close")
+"""So that a client's next request finds another process. RFC 9112 §9.6; HTTP/2 has no such field."""
 
 
 class ExportApp:
@@ -120,6 +122,14 @@ class ExportApp:
         yield from self._exports.figures()
         yield from self._catalogue.figures()
 
+    def drain(self) -> None:
+        """Answer new requests 503 from now on, but for `/healthz`; running exports go on. Before `stop`, or never."""
+        self._closing = True
+
+    async def idle(self) -> None:
+        """Wait until no export is running."""
+        await self._exports.idle()
+
     async def stop(self) -> None:
         """Break off the running exports, wait until they have left their sources, and close the sources."""
         self._closing = True
@@ -168,7 +178,7 @@ class ExportApp:
         await send_whole(send, status, headers, body, method=request.method)
 
     async def _describe(self, scope: HTTPScope) -> tuple[int, object]:
-        await self._ready()
+        await self._ready(scope)
         limits = exchange_of(scope).limits
         formats = [
             {"name": name, "media_type": found.media_type} for name, found in FORMATS.items() if found.available
@@ -180,7 +190,7 @@ class ExportApp:
         }
 
     async def _readiness(self, scope: HTTPScope) -> tuple[int, object]:
-        await self._ready()
+        await self._ready(scope)
         failed = await failing(
             {**self._catalogue.checks(), "leases": self._leases.check, **exchange_of(scope).checks}
         )
@@ -188,19 +198,25 @@ class ExportApp:
             return 503, {"status": "unavailable", "error": Unavailable.error, "failing": failed}
         return 200, {"status": "ok"}
 
-    async def _ready(self) -> None:
+    async def _ready(self, scope: HTTPScope) -> None:
         """Open the sources where no lifespan has done so; the reason of a failure is the operator's alone."""
-        if self._closing:
-            raise Unavailable("the service is shutting down", retry_after_seconds=5)
+        self._expect_open(scope)
         try:
             await self.start()
         except StartupError as error:
             logger.error("the sources were not opened: %s", error)
             raise Unavailable("the sources cannot be opened now", retry_after_seconds=5) from None
+        self._expect_open(scope)  # opening them takes time, in which the end may have begun
+
+    def _expect_open(self, scope: HTTPScope) -> None:
+        """Raise `Unavailable` where the end has begun."""
+        if self._closing:
+            parting = (PARTING,) if scope.get("http_version", "1.1").startswith("1") else ()
+            raise Unavailable("the service is shutting down", retry_after_seconds=5, headers=parting)
 
     async def _export(self, scope: HTTPScope, receive: Receive, send: Send, request: Request, found: Format) -> None:
         parameters = parse_parameters(request.parameters())
-        await self._ready()
+        await self._ready(scope)
         plan = self._catalogue.plan(parameters, found, access_of(scope))
         exchange = exchange_of(scope)
         exchange.dataset, exchange.format = plan.dataset.name, found.name

@@ -119,8 +119,8 @@ class Unavailable(ExportError, ConnectionError):
     title = "Service Unavailable"
     error = "unavailable"
 
-    def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
-        super().__init__(detail, headers=((b"retry-after", str(retry_after_seconds).encode()),))
+    def __init__(self, detail: str, *, retry_after_seconds: int = 1, headers: tuple[Header, ...] = ()) -> None:
+        super().__init__(detail, headers=((b"retry-after", str(retry_after_seconds).encode()), *headers))
 
 
 class StartupError(ExportError, RuntimeError):

@@ -49,6 +49,12 @@ class RunningExports:
         self._leases = leases
         self._workers = Workers()
         self._running: set[Pump] = set()
+        self._idle = asyncio.Event()
+
+    async def idle(self) -> None:
+        """Wait until none is running, and each has given back what it held."""
+        while self._running:
+            await self._idle.wait()
 
     async def stop(self) -> None:
         """Break all of them off, and wait until they have left their sources."""
@@ -87,6 +93,8 @@ class RunningExports:
             last_words=lambda: writer.last_words(plan.format.last_words(plan.dialect)),
             bounds=self._bounds,
         )
+        if not self._running:
+            self._idle = asyncio.Event()
         self._running.add(pump)  # before anything is awaited, so that the bound holds
         try:
             async with self._leased(scope, plan.access):
@@ -94,6 +102,8 @@ class RunningExports:
         finally:
             self._running.discard(pump)
             pump.ended.set()
+            if not self._running:
+                self._idle.set()
 
     @asynccontextmanager
     async def _leased(self, scope: HTTPScope, access: AccessPlan) -> AsyncIterator[None]:
