@@ -42,6 +42,10 @@ LOST_CONNECTION = "Unhandled exception in client_connected_cb"
 """What asyncio says of a connection that the system has given up while Hypercorn was closing it."""
 
 
+UNWANTED_CONNECTION = "unexpected connection_lost() call"
+"""What asyncpg leaves behind where a connection was being made for a client that has left."""
+
+
 class WithoutBreaks(logging.Filter):
     """Drops the traceback that a server logs when we break a connection off: our own log has the reason."""
 
@@ -49,7 +53,7 @@ class WithoutBreaks(logging.Filter):
         """False for what was raised only to break off, by the end of the server itself, or by a lost connection."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, TimeoutError | ConnectionError):
-            return not record.getMessage().startswith(LOST_CONNECTION)
+            return str(error) != UNWANTED_CONNECTION and not record.getMessage().startswith(LOST_CONNECTION)
         return not isinstance(error, BrokenOff | asyncio.CancelledError)
 
 

@@ -25,6 +25,7 @@ from asgi_export.logs import (
     LINE,
     LOST_CONNECTION,
     SERVER_LOGGERS,
+    UNWANTED_CONNECTION,
     Diverted,
     JsonLines,
     Lines,
@@ -102,6 +103,8 @@ def test_only_what_was_raised_to_break_off_is_dropped(
         (f"{LOST_CONNECTION}\ntransport: x", ValueError(), True),
         ("socket.accept() out of system resource", OSError(24, "Too many open files"), True),
         ("Task exception was never retrieved", TimeoutError(), True),
+        ("Future exception was never retrieved", ConnectionError(UNWANTED_CONNECTION), False),
+        ("Future exception was never retrieved", ConnectionError("x"), True),
     ],
 )
 def test_a_connection_that_was_lost_is_no_failure(
