@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("app",),
     ("settings", "locations", "logs"),
     ("service",),
+    ("serving",),
     ("__init__",),
     ("cli",),
     ("__main__",),
@@ -38,8 +39,8 @@ COLUMNS = {"formats/columnar", "formats/arrow_schema", "formats/arrow", "sources
 LIBRARIES = {
     "pyarrow": COLUMNS,
     "polars": {"formats/arrow"},
-    "uvicorn": {"cli"},
-    "hypercorn": {"cli"},
+    "uvicorn": {"serving/uvicorn_server"},
+    "hypercorn": {"serving/hypercorn_server"},
     "asyncpg": {"sources/postgres_driver"},
     "redis": {"limiter/redis_driver"},
     "isal": {"asgi/compress"},

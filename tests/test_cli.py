@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from asgi_export.cli import bind
+from asgi_export.serving.listening import bind
 from asgi_export.settings import Settings
 from tests.conformance.servers import ENVIRONMENT, ROOT, ask, eventually, free_port, get, running
 
@@ -135,11 +135,11 @@ def test_connections_inherit_the_system_s_own_bounds() -> None:
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     """A module of that name that cannot be imported is like one that is not there."""
-    (tmp_path / "hypercorn.py").write_text("raise ImportError")
+    (tmp_path / "hypercorn.py").write_text("raise ModuleNotFoundError(name='hypercorn')")
     result = run("serve", "--server", "hypercorn", PYTHONPATH=str(tmp_path))
     assert (result.returncode, result.stderr) == (
         2,
-        "asgi-export: --server hypercorn: not installed; pip install 'asgi-export[hypercorn]'\n",
+        "asgi-export: hypercorn is missing: pip install 'asgi-export[hypercorn]'\n",
     )
 
 

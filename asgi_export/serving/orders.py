@@ -1,0 +1,98 @@
+"""What a serving process is told from outside: to drain, and to hurry."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from threading import Thread
+
+DRAIN = "drain"
+HURRY = "hurry"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+TWICE_SECONDS = 0.25
+"""Signals closer together are one: shells, containers and wrappers pass on what the process has got already."""
+
+
+class Orders:
+    """Two events of one event loop, which signal handlers and threads may set. Made while that loop runs."""
+
+    def __init__(self) -> None:
+        self.draining = asyncio.Event()
+        self.hurried = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def drain(self) -> None:
+        """Answer new requests 503, and end when the running exports have."""
+        self._tell(self.draining)
+
+    def hurry(self) -> None:
+        """End now."""
+        self._tell(self.draining)
+        self._tell(self.hurried)
+
+    def _tell(self, event: asyncio.Event) -> None:
+        with suppress(RuntimeError):  # the loop has been closed: the end is over
+            self._loop.call_soon_threadsafe(event.set)
+
+
+class OnSignal:
+    """A signal handler: the first signal calls `drain`, another one `hurry`."""
+
+    def __init__(
+        self, drain: Callable[[], None], hurry: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._drain = drain
+        self._hurry = hurry
+        self._clock = clock
+        self._first: float | None = None
+
+    def __call__(self, *_: object) -> None:
+        now = self._clock()
+        if self._first is None:
+            self._first = now
+            self._drain()
+        elif now - self._first >= TWICE_SECONDS:
+            self._hurry()
+
+
+@contextmanager
+def orders_by_signals() -> Iterator[Orders]:
+    """Orders of a process that runs alone. Afterwards signals are ignored, so that none spoils a clean end."""
+    orders = Orders()
+    handler = OnSignal(orders.drain, orders.hurry)
+    for number in SIGNALS:
+        signal.signal(number, handler)
+    try:
+        yield orders
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def orders_by_pipe(words: Connection) -> Iterator[Orders]:
+    """Orders of a worker: the words of its supervisor, whose death is an order to drain too.
+
+    SIGTERM is to drain and SIGINT is left to the supervisor: service managers send the one, terminals the other,
+    to all processes at once, and the supervisor passes it on; that must not count twice.
+    """
+    orders = Orders()
+    signal.signal(signal.SIGTERM, lambda *_: orders.drain())
+    Thread(target=_listen, args=(words, orders), daemon=True).start()
+    try:
+        yield orders
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _listen(words: Connection, orders: Orders) -> None:
+    told = {DRAIN: orders.drain, HURRY: orders.hurry}
+    with suppress(EOFError, OSError):
+        while True:
+            told[words.recv()]()
+    orders.drain()

@@ -1,0 +1,117 @@
+"""One process that serves, from its start until it was told to end and every export is over.
+
+    told to drain → new requests are answered 503, running exports go on → what is left is broken off → the end
+
+A server alone cannot do that: uvicorn closes its port first, so that new clients are refused, and Hypercorn waits
+for running exports for ever on Python 3.12 and later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Protocol
+
+from asgi_export.app import ExportApp
+from asgi_export.asgi.message import ASGIApp
+from asgi_export.extras import import_extra
+from asgi_export.service import make_export_app, make_service, make_store
+from asgi_export.serving.orders import Orders, orders_by_pipe, orders_by_signals
+from asgi_export.settings import Settings, load_settings
+
+CLOSE_SECONDS = 2.0
+"""What closing connections may take after the exports have been broken off."""
+
+MARGIN_SECONDS = 1.0
+"""How much later than that a server is taken for one that will not end."""
+
+NOT_STARTED = 3
+"""The exit code of a process that could not start serving; uvicorn's own."""
+
+
+class Server(Protocol):
+    """A server of one application on one socket.
+
+    `serve` returns when the server has ended: after `close`, which gives connections so many seconds, or by itself
+    where it could not start.
+    """
+
+    async def serve(self) -> None: ...
+    def close(self, seconds: float) -> None: ...
+
+
+MakeServer = Callable[[ASGIApp, Settings, socket.socket], Server]
+
+
+def server_room(settings: Settings) -> MakeServer:
+    """What makes the server of the settings. Raises `StartupError` where it is not installed."""
+    room = import_extra(f"asgi_export.serving.{settings.server}_server", extra=settings.server)
+    make: MakeServer = room.make_server
+    return make
+
+
+def serve_alone(settings: Settings, listening: socket.socket) -> int:
+    """Serve in this process until signals end it: the exit code."""
+    return asyncio.run(_serve(settings, listening, orders_by_signals))
+
+
+def serve_as_worker(listening: socket.socket, words: Connection) -> None:
+    """Serve in a process of its own until its supervisor ends it; the settings are those of the environment."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    settings = load_settings({}, os.environ)
+    raise SystemExit(asyncio.run(_serve(settings, listening, partial(orders_by_pipe, words))))
+
+
+async def _serve(
+    settings: Settings, listening: socket.socket, listen: Callable[[], AbstractContextManager[Orders]]
+) -> int:
+    store = make_store(settings)
+    exports = make_export_app(settings, store)
+    server = server_room(settings)(make_service(settings, exports, store), settings, listening)
+    with listen() as orders:
+        serving = asyncio.ensure_future(server.serve())
+        await _first(serving, orders.draining.wait())
+        if serving.done():
+            serving.result()
+            return 0 if orders.draining.is_set() else NOT_STARTED
+        seconds = await _drain(exports, orders, settings.drain_seconds)
+        server.close(seconds)
+        await asyncio.wait({serving}, timeout=seconds + MARGIN_SECONDS)
+    _conclude(serving)
+    return 0
+
+
+async def _drain(exports: ExportApp, orders: Orders, drain_seconds: float) -> float:
+    """Let the exports end, or break them off: the seconds that connections may still take."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + drain_seconds
+    exports.drain()
+    await _first(exports.idle(), orders.hurried.wait(), asyncio.sleep(drain_seconds))
+    await exports.stop()
+    left = 0.0 if orders.hurried.is_set() else give_up_at - loop.time()
+    return max(left, CLOSE_SECONDS)  # the last bytes of an export that ended may be on their way to a slow client
+
+
+async def _first(*waiting: Awaitable[object]) -> None:
+    """Wait until one of them is over; those that were not tasks are cancelled."""
+    tasks = {asyncio.ensure_future(found) for found in waiting}
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks - set(waiting):
+        task.cancel()
+
+
+def _conclude(serving: asyncio.Future[None]) -> None:
+    """Where a client reads nothing, Hypercorn waits for its connection for ever: then the process just ends."""
+    if not serving.done():
+        logging.shutdown()
+        os._exit(0)
+    if error := serving.exception():
+        logging.getLogger("asgi_export").debug("the server's own end failed", exc_info=error)
