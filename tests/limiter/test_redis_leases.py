@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from asgi_export.limiter.lease_sets import Lease
+from asgi_export.limiter.redis_driver import StoreDown
 from asgi_export.limiter.redis_leases import RedisLeases
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.shared_redis import SharedRedis
@@ -244,22 +246,68 @@ def test_a_give_back_that_is_cancelled_is_made_up_for(empty_redis: RedisServer, 
     with_leases(empty_redis, scenario)
 
 
-@pytest.mark.parametrize("turns", range(12))
-def test_an_export_that_ends_while_it_is_counted_anew_leaves_nothing(empty_redis: RedisServer, turns: int) -> None:
-    """The server has forgotten scripts and leases, so that each is asked for twice."""
+class EndingMeanwhile:
+    """Exports that end just before one of them is counted anew, or just after they were found lost."""
+
+    def __init__(self, leases: RedisLeases, *ending: str, when: str) -> None:
+        self._leases = leases
+        self._ending = ending
+        self._when = when
+        self._sets = leases._sets
+
+    async def take(self, lease: Lease, *, seconds: float = 0.0) -> bool:
+        if self._when == "taken":
+            await self._end()
+        return await self._sets.take(lease, seconds=seconds)
+
+    async def renew(self, stored: bytes, leases: Sequence[Lease], *, seconds: float) -> list[Lease]:
+        lost = await self._sets.renew(stored, leases, seconds=seconds)
+        if self._when == "renewed":
+            await self._end()
+        return lost
+
+    async def remove(self, stored: bytes, found: Sequence[bytes]) -> None:
+        await self._sets.remove(stored, found)
+
+    async def _end(self) -> None:
+        for lease in self._ending:
+            await self._leases.give_back("s3cret", lease)
+
+
+@pytest.mark.parametrize("when", ["taken", "renewed"])
+def test_an_export_that_ends_while_it_is_counted_anew_leaves_nothing(
+    empty_redis: RedisServer, when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its own take may follow its end, when the server asks for the script once more; and it is not lost."""
 
     async def scenario(leases: RedisLeases) -> None:
-        lease = await leases.take("s3cret", 1)
+        ending = [str(await leases.take("s3cret", 9)) for _ in range(3)]
         empty_redis.call("FLUSHALL")
-        empty_redis.call("SCRIPT", "FLUSH")
-        renewing = asyncio.create_task(leases._renew_all())
-        for _ in range(turns):
-            await asyncio.sleep(0.0005)
-        await leases.give_back("s3cret", str(lease))
-        await renewing
-        await soon(lambda: not names(empty_redis))
+        leases._sets = EndingMeanwhile(leases, *ending, when=when)  # type: ignore[assignment]
+        await leases._renew_all()
+        assert not names(empty_redis)
+        assert len(caplog.messages) == (when == "taken")
 
     with_leases(empty_redis, scenario)
+
+
+def test_renewals_that_fail_are_tried_more_often(empty_redis: RedisServer) -> None:
+    """So that a lease outlives a server that comes back late in its life."""
+    tried: list[float] = []
+
+    async def failing(stored: bytes, leases: Sequence[Lease], *, seconds: float) -> list[Lease]:
+        tried.append(asyncio.get_running_loop().time())
+        raise StoreDown("not now")
+
+    async def scenario(leases: RedisLeases) -> None:
+        leases._sets.renew = failing  # type: ignore[method-assign]
+        assert await leases.take("s3cret", 1)
+        began = asyncio.get_running_loop().time()
+        await soon(lambda: len(tried) == 5)
+        assert tried[0] - began > 0.9
+        assert tried[4] - began < 3 + 0.9
+
+    with_leases(empty_redis, scenario, life=3.0)
 
 
 def test_leases_that_the_server_has_lost_are_taken_anew_and_one_line_says_so(
@@ -316,6 +364,20 @@ def test_what_is_over_is_given_back_before_the_end(empty_redis: RedisServer) -> 
         await task
         assert not names(empty_redis)
         await leases.close()
+
+    with_leases(empty_redis, scenario)
+
+
+def test_a_take_that_was_cancelled_at_the_end_is_given_back(empty_redis: RedisServer) -> None:
+    """Though the task that would have done so is stopped before it begins."""
+
+    async def scenario(leases: RedisLeases) -> None:
+        task = asyncio.create_task(leases.take("s3cret", 1))
+        await has_written(empty_redis)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await leases.close()
+        assert not names(empty_redis)
 
     with_leases(empty_redis, scenario)
 

@@ -161,6 +161,36 @@ def test_a_lease_whose_answer_was_lost_is_given_back(empty_redis: RedisServer, p
     with_leases(empty_redis, scenario, on_failure=policy)
 
 
+def test_a_lease_that_was_refused_here_is_not_kept_there(empty_redis: RedisServer) -> None:
+    """The server has forgotten what runs here, and takes one more, after nobody waits any more."""
+
+    async def scenario(leases: RedisLeases) -> None:
+        await taken(leases, 1, 2)
+        empty_redis.call("FLUSHALL")
+        empty_redis.freeze()
+        assert await taken(leases, 1, 1) == []
+        empty_redis.thaw()
+        (found,) = leases._held.values()
+        await soon(lambda: not leases._returns and names(empty_redis) == {found.name})
+
+    with_leases(empty_redis, scenario)
+
+
+def test_what_cannot_be_given_back_is_forgotten_after_a_life(empty_redis: RedisServer) -> None:
+    """Then Redis has let it end: an outage must not fill the memory."""
+
+    async def scenario(leases: RedisLeases) -> None:
+        await leases.take("warm", 1)
+        (lease,) = await taken(leases, 1, 1)
+        empty_redis.freeze()
+        await leases.give_back("s3cret", lease)
+        assert len(leases._returns) == 1
+        await soon(lambda: not leases._returns)
+        empty_redis.thaw()
+
+    with_leases(empty_redis, scenario, life=0.6)
+
+
 def test_a_lease_whose_answer_was_lost_is_counted_once_while_it_runs(empty_redis: RedisServer) -> None:
     async def scenario(leases: RedisLeases, other: RedisLeases) -> None:
         await leases.take("warm", 1)
@@ -180,7 +210,7 @@ def test_a_lease_whose_answer_was_lost_is_counted_once_while_it_runs(empty_redis
 
 @pytest.mark.parametrize("policy", ["local", "allow"])
 def test_what_began_in_an_outage_is_counted_when_redis_is_back(empty_redis: RedisServer, policy: str) -> None:
-    """As far as the plan has room; what has ended meanwhile is not, and nobody has to ask for it."""
+    """At once, as far as the plan has room; what has ended meanwhile is not, and nobody has to ask for it."""
 
     async def scenario(one: RedisLeases, other: RedisLeases) -> None:
         empty_redis.kill()
@@ -194,7 +224,7 @@ def test_what_began_in_an_outage_is_counted_when_redis_is_back(empty_redis: Redi
             await one.give_back("s3cret", lease)
         assert len(names(empty_redis)) == 1
 
-    with_leases(empty_redis, scenario, 2, on_failure=policy)
+    with_leases(empty_redis, scenario, 2, life=3600, on_failure=policy)
 
 
 def test_two_processes_that_ran_too_many_are_counted_to_the_limit(empty_redis: RedisServer) -> None:
