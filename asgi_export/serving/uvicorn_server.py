@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -26,7 +27,8 @@ class UvicornServer:
         await self._server.serve(sockets=[self._listening])
 
     def close(self, seconds: float) -> None:
-        """Stop accepting, and leave connections so long to end."""
+        """Stop accepting, and leave connections so long to end; those that do not are no error to log."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._server.config.timeout_graceful_shutdown = ceil(seconds)
         self._server.should_exit = True
 
