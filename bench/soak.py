@@ -28,7 +28,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from bench.servers import SERVERS
-from bench.soak_clients import KINDS, Account, Broken, client_process, warm_up
+from bench.soak_account import Account, Broken
+from bench.soak_clients import KINDS, client_process, warm_up
 from bench.soak_service import BUSY, WORKERS, Service, running_service
 
 LEAK = 0.05

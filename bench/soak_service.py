@@ -18,7 +18,8 @@ import psutil
 from asgi_export.access.plans import digest_of, new_key
 from bench.engines import table
 from bench.servers import ROOT, free_port, sqlite_file
-from bench.soak_clients import ROWS, Place
+from bench.soak_account import Place
+from bench.soak_clients import ROWS
 from tests.postgres_server import PostgresServer
 from tests.postgres_server import running_server as running_postgres
 from tests.redis_server import RedisServer
