@@ -369,7 +369,7 @@ def test_what_is_over_is_given_back_before_the_end(empty_redis: RedisServer) -> 
 
 
 def test_what_could_not_be_given_back_is_given_back_at_the_end(empty_redis: RedisServer) -> None:
-    async def failing(stored: bytes, found: Sequence[bytes]) -> None:
+    async def failing(stored: bytes, names: Sequence[bytes]) -> None:
         raise StoreDown("not now")
 
     async def scenario(leases: RedisLeases) -> None:
