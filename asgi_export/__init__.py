@@ -8,6 +8,7 @@ from asgi_export.asgi.compress import CompressionLevels
 from asgi_export.asgi.stream import Bounds
 from asgi_export.dataset import Column, Dialect, Selection
 from asgi_export.limiter.memory_store import MemoryStore
+from asgi_export.limiter.redis_day_bytes import RedisByteQuotas
 from asgi_export.limiter.redis_leases import RedisLeases
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import Rule
@@ -28,6 +29,7 @@ __all__ = [
     "MemoryStore",
     "Observe",
     "RateLimit",
+    "RedisByteQuotas",
     "RedisLeases",
     "RedisStore",
     "Rule",

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from asgi_export.access.caller import access_of, caller_of
+from asgi_export.access.metered import describe_quota
 from asgi_export.asgi.compress import CODINGS, CompressionLevels
 from asgi_export.asgi.disposition import content_disposition
 from asgi_export.asgi.exchange import exchange_of
@@ -42,6 +43,7 @@ from asgi_export.errors import (
 )
 from asgi_export.figures import Figure
 from asgi_export.formats import FORMATS, Format
+from asgi_export.limiter.day_bytes import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
 from asgi_export.parameters import parse_parameters, shown
 from asgi_export.readiness import failing
@@ -66,8 +68,8 @@ class ExportApp:
 
     `bounds` are those of one export; so are `max_columns`, `max_rows` and `max_bytes` (before compression), which
     hold for every plan. More than `max_exports` at once are answered 503. `levels` are those of the content
-    codings. `leases` count the exports that a key has running, where its plan bounds them; they are started and
-    closed with the sources.
+    codings. `leases` count the exports that a key has running, and `quotas` the bytes that it is sent in a day, where
+    its plan bounds them; they are started and closed with the sources.
     """
 
     def __init__(
@@ -84,15 +86,18 @@ class ExportApp:
         max_header_bytes: int = MAX_HEADER_BYTES,
         levels: CompressionLevels | None = None,
         leases: Leases | None = None,
+        quotas: ByteQuotas | None = None,
     ) -> None:
         self._catalogue = Catalogue(sources, ExportBounds(max_columns, max_rows, max_bytes))
         self._prefix = tuple(prefix.strip("/").split("/"))
         self._leases: Leases = leases if leases is not None else MemoryLeases()
+        self._quotas: ByteQuotas = quotas if quotas is not None else MemoryByteQuotas()
         self._exports = RunningExports(
             bounds=bounds or Bounds(),
             max_exports=max_exports,
             levels=levels or CompressionLevels(),
             leases=self._leases,
+            quotas=self._quotas,
         )
         self._max_query_bytes = max_query_bytes
         self._max_header_bytes = max_header_bytes
@@ -111,6 +116,7 @@ class ExportApp:
         """Open the sources and the leases, once. Raises `StartupError` with one line for the operator."""
         await self._catalogue.start()
         await self._leases.start()
+        await self._quotas.start()
 
     @property
     def datasets(self) -> Sequence[Dataset]:
@@ -135,6 +141,7 @@ class ExportApp:
         self._closing = True
         await self._exports.stop()
         await self._leases.close()
+        await self._quotas.close()
         await self._catalogue.close()
 
     async def _answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
@@ -179,14 +186,17 @@ class ExportApp:
 
     async def _describe(self, scope: HTTPScope) -> tuple[int, object]:
         await self._ready(scope)
-        limits = exchange_of(scope).limits
+        access = access_of(scope)
+        limits = list(exchange_of(scope).limits)
+        if access.bytes_a_day is not None:
+            limits.append(describe_quota(access.bytes_a_day))
         formats = [
             {"name": name, "media_type": found.media_type} for name, found in FORMATS.items() if found.available
         ]
         return 200, {
-            "datasets": self._catalogue.describe(access_of(scope)),
+            "datasets": self._catalogue.describe(access),
             "formats": formats,
-            "limits": list(limits),
+            "limits": limits,
         }
 
     async def _readiness(self, scope: HTTPScope) -> tuple[int, object]:

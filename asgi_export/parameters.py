@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,77 +36,117 @@ class Parameters:
 
 
 @dataclass(frozen=True, slots=True)
+class Values:
+    """What a parameter takes: `parse` raises ValueError or KeyError for everything that is not `expected`.
+
+    `schema` says the same to machines, in JSON Schema 2020-12 as OpenAPI 3.1 has it.
+    """
+
+    parse: Callable[[str], Any]
+    expected: str
+    schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Parameter:
-    """One row of the table: `parse` raises ValueError or KeyError for what is not `expected`."""
+    """One row of the table. `of_text`: it says how text is written, and is checked and left alone elsewhere."""
 
     name: str
     field: str
-    expected: str
     meaning: str
-    parse: Callable[[str], Any]
+    values: Values
+    of_text: bool = False
 
 
-def _choice(*choices: str) -> Callable[[str], str]:
-    return {choice: choice for choice in choices}.__getitem__
+def _boolean(*, default: bool) -> Values:
+    choices = {"true": True, "false": False}
+    return Values(choices.__getitem__, " or ".join(choices), {"type": "boolean", "default": default})
 
 
-def _total(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
-        raise ValueError(text)
-    return int(text)
+def _choice(choices: Mapping[str, str]) -> Values:
+    """Words and what they mean; the first is the default."""
+    words = list(choices)
+    return Values(choices.__getitem__, " or ".join(words), {"type": "string", "enum": words, "default": words[0]})
 
 
-def _columns(text: str) -> tuple[str, ...]:
-    return tuple(text.split(",")) if text.strip() else ()
+def _whole(most: int) -> Values:
+    digits = re.compile(rf"[0-9]{{1,{len(str(most))}}}", re.ASCII)
+
+    def parse(text: str) -> int:
+        if not digits.fullmatch(text) or int(text) > most:
+            raise ValueError(text)
+        return int(text)
+
+    return Values(parse, f"a whole number from 0 to {most}", {"type": "integer", "minimum": 0, "maximum": most})
 
 
-def _delimiter(text: str) -> str:
-    if text == "tab":
-        return "\t"
-    if len(text) != 1 or text in '"\r\n\0':
-        raise ValueError(text)
-    return text
+def _text(expected: str, **schema: Any) -> Values:
+    return Values(str, expected, {"type": "string", **schema})
 
 
-def _filename(text: str) -> str:
-    if not 1 <= len(text) <= MAX_FILENAME_CHARACTERS:
-        raise ValueError(text)
-    return text
+def _sized(shortest: int, longest: int) -> Values:
+    def parse(text: str) -> str:
+        if not shortest <= len(text) <= longest:
+            raise ValueError(text)
+        return text
+
+    schema = {"type": "string", "minLength": shortest, "maxLength": longest}
+    return Values(parse, f"{shortest} to {longest} characters", schema)
 
 
-_BOOLEAN = {"true": True, "false": False}.__getitem__
-_TRUE_OR_FALSE = "true or false"
-_NAME_LENGTH = f"1 to {MAX_FILENAME_CHARACTERS} characters"
+def _names() -> Values:
+    """`explode` is false where this is described: one value, with commas."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        return tuple(text.split(",")) if text.strip() else ()
+
+    schema = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    return Values(parse, "comma-separated column names", schema)
+
+
+def _delimiter() -> Values:
+    allowed = r'tab|[^"\r\n\u0000]'
+    found = re.compile(allowed)
+
+    def parse(text: str) -> str:
+        if not found.fullmatch(text):
+            raise ValueError(text)
+        return "\t" if text == "tab" else text
+
+    schema = {"type": "string", "pattern": f"^({allowed})$"}
+    return Values(parse, "tab, or a character but quote and line ends", schema)
+
 
 PARAMETERS = (
-    Parameter("columns", "columns", "comma-separated column names", "which columns, in that order", _columns),
-    Parameter(SECRET, "api_key", "a key", "who is asking, for limits and access", str),
-    Parameter("total", "total", f"a whole number from 0 to {MAX_TOTAL}", "at most so many rows", _total),
-    Parameter("dataset", "dataset", "the name of a dataset", "which dataset", str),
-    Parameter("header", "header", _TRUE_OR_FALSE, "whether the first line holds the names", _BOOLEAN),
-    Parameter("delimiter", "delimiter", "tab, or a character but quote and line ends", "between fields", _delimiter),
-    Parameter("quote", "quote", "minimal or all", "which fields are quoted", _choice("minimal", "all")),
-    Parameter("null", "null", "any text", "the text of a missing value", str),
-    Parameter("newline", "newline", "lf or crlf", "how lines end", {"lf": "\n", "crlf": "\r\n"}.__getitem__),
-    Parameter("bom", "bom", _TRUE_OR_FALSE, "whether a UTF-8 byte order mark comes first", _BOOLEAN),
-    Parameter("escapeFormulas", "escape_formulas", _TRUE_OR_FALSE, "prefix ' to text like a formula", _BOOLEAN),
-    Parameter("filename", "filename", _NAME_LENGTH, "the name in Content-Disposition", _filename),
+    Parameter("columns", "columns", "which columns, in that order; none is all", _names()),
+    Parameter(SECRET, "api_key", "who is asking, for limits and access", _text("a key")),
+    Parameter("total", "total", "at most so many rows", _whole(MAX_TOTAL)),
+    Parameter("dataset", "dataset", "which dataset", _text("the name of a dataset")),
+    Parameter("header", "header", "whether the first line holds the names", _boolean(default=True), True),
+    Parameter("delimiter", "delimiter", "what stands between fields; `tab` is a tab", _delimiter(), True),
+    Parameter("quote", "quote", "which fields are quoted", _choice({"minimal": "minimal", "all": "all"}), True),
+    Parameter("null", "null", "the text of a missing value", _text("any text", default=""), True),
+    Parameter("newline", "newline", "how lines end", _choice({"lf": "\n", "crlf": "\r\n"}), True),
+    Parameter("bom", "bom", "whether a UTF-8 byte order mark comes first", _boolean(default=False), True),
+    Parameter("escapeFormulas", "escape_formulas", "prefix ' to text like a formula", _boolean(default=False), True),
+    Parameter("filename", "filename", "the name in Content-Disposition", _sized(1, MAX_FILENAME_CHARACTERS)),
 )
 
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 
-def parse_parameters(pairs: Pairs) -> Parameters:
-    """The parameters of an export.
+def parse_parameters(pairs: Pairs, *, table: Sequence[Parameter] = PARAMETERS) -> Parameters:
+    """The parameters of an export, or those of another page whose `table` is given.
 
     Raises `BadRequest` naming the parameter, the value and what was expected, for an unknown parameter, one
     given twice, and a value outside its range. Names are case-sensitive.
     """
+    known = _BY_NAME if table is PARAMETERS else {parameter.name: parameter for parameter in table}
     values: dict[str, Any] = {}
     for name, text in pairs:
-        parameter = _BY_NAME.get(name)
+        parameter = known.get(name)
         if parameter is None:
-            raise BadRequest(f"{shown(name)}: unknown parameter; expected one of {', '.join(_BY_NAME)}")
+            raise BadRequest(f"{shown(name)}: unknown parameter; expected one of {', '.join(known)}")
         if parameter.field in values:
             raise BadRequest(f"{_pair(name, text)}: given twice; expected once")
         values[parameter.field] = _parsed(parameter, text)
@@ -115,9 +155,9 @@ def parse_parameters(pairs: Pairs) -> Parameters:
 
 def _parsed(parameter: Parameter, text: str) -> Any:
     try:
-        return parameter.parse(text)
+        return parameter.values.parse(text)
     except (ValueError, KeyError):
-        raise BadRequest(f"{_pair(parameter.name, text)}: expected {parameter.expected}") from None
+        raise BadRequest(f"{_pair(parameter.name, text)}: expected {parameter.values.expected}") from None
 
 
 def _pair(name: str, text: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from asgi_export.access.bounded import bounded
 from asgi_export.access.caller import caller_of
+from asgi_export.access.metered import Meter, metered
 from asgi_export.access.plans import AccessPlan
 from asgi_export.asgi.compress import CODINGS, CompressionLevels
 from asgi_export.asgi.exchange import Exchange, exchange_of
@@ -28,6 +29,7 @@ from asgi_export.errors import (
 )
 from asgi_export.export import ChunkWriter, open_chunks
 from asgi_export.figures import Figure
+from asgi_export.limiter.day_bytes import ByteQuotas
 from asgi_export.limiter.leases import Leases
 from asgi_export.workers import Workers
 
@@ -42,11 +44,20 @@ FOR_OPERATOR = (SourceFailed, StartupError)
 class RunningExports:
     """Runs at most `max_exports` at once; a caller whose plan says so, fewer."""
 
-    def __init__(self, *, bounds: Bounds, max_exports: int, levels: CompressionLevels, leases: Leases) -> None:
+    def __init__(
+        self,
+        *,
+        bounds: Bounds,
+        max_exports: int,
+        levels: CompressionLevels,
+        leases: Leases,
+        quotas: ByteQuotas,
+    ) -> None:
         self._bounds = bounds
         self._levels = levels
         self._max_exports = max_exports
         self._leases = leases
+        self._quotas = quotas
         self._workers = Workers()
         self._running: set[Pump] = set()
         self._idle = asyncio.Event()
@@ -87,9 +98,7 @@ class RunningExports:
             receive,
             send,
             head=head(200, headers),
-            open_chunks=lambda: open_chunks(
-                plan.dataset.open(plan.selection), writer, self._workers, in_threads=plan.format.in_threads
-            ),
+            open_chunks=lambda: self._open_chunks(scope, plan, writer),
             last_words=lambda: writer.last_words(plan.format.last_words(plan.dialect)),
             bounds=self._bounds,
         )
@@ -104,6 +113,17 @@ class RunningExports:
             pump.ended.set()
             if not self._running:
                 self._idle.set()
+
+    def _open_chunks(
+        self, scope: HTTPScope, plan: Plan, writer: ChunkWriter
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """What is sent, paid for where the caller's plan bounds the bytes of a day."""
+        cursor = plan.dataset.open(plan.selection)
+        chunks = open_chunks(cursor, writer, self._workers, in_threads=plan.format.in_threads)
+        caller, limit = caller_of(scope), plan.access.bytes_a_day
+        if caller is None or limit is None:
+            return chunks
+        return metered(chunks, Meter(self._quotas, caller.window_key, limit))
 
     @asynccontextmanager
     async def _leased(self, scope: HTTPScope, access: AccessPlan) -> AsyncIterator[None]:
@@ -131,8 +151,15 @@ class RunningExports:
             raise
         finally:
             exchange.rows, exchange.bytes = encoder.rows, pump.bytes
-        exchange.ending = Ending.CUT_OFF if isinstance(outcome.error, OverQuota) else outcome.ending
+        exchange.ending = _ending(outcome)
         _conclude(outcome, exchange)
+
+
+def _ending(outcome: Outcome) -> str:
+    """A bound of the caller's cuts an export off; a request that is refused is none."""
+    if isinstance(outcome.error, OverQuota):
+        return Ending.CUT_OFF
+    return "" if isinstance(outcome.error, TooManyRequests) else outcome.ending
 
 
 def _conclude(outcome: Outcome, exchange: Exchange) -> None:
@@ -142,7 +169,7 @@ def _conclude(outcome: Outcome, exchange: Exchange) -> None:
     for_client = isinstance(error, ExportError) and not isinstance(error, FOR_OPERATOR)
     answered = for_client and not outcome.head_sent
     if error is not None and not answered:
-        logger.error("export %s of %s: %s", exchange.request_id, exchange.dataset, ending, exc_info=error)
+        _log(exchange, error)
     if ending in (Ending.COMPLETE, Ending.CLIENT_LEFT):
         return
     if outcome.head_sent:
@@ -150,3 +177,12 @@ def _conclude(outcome: Outcome, exchange: Exchange) -> None:
     if isinstance(error, ExportError) and for_client:
         raise error
     raise Unavailable(f"dataset {exchange.dataset} cannot be read now", retry_after_seconds=5) from None
+
+
+def _log(exchange: Exchange, error: BaseException) -> None:
+    """A traceback is for what somebody has to mend."""
+    words = (exchange.request_id, exchange.dataset, exchange.ending)
+    if isinstance(error, OverQuota):
+        logger.warning("export %s of %s: %s: %s", *words, error)
+    else:
+        logger.error("export %s of %s: %s", *words, exc_info=error)

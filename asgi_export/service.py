@@ -23,8 +23,10 @@ from asgi_export.asgi.request_body import WithoutRequestBodies
 from asgi_export.asgi.stream import Bounds
 from asgi_export.errors import StartupError, Unavailable
 from asgi_export.figures import Measured
+from asgi_export.limiter.day_bytes import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
 from asgi_export.limiter.memory_store import MemoryStore
+from asgi_export.limiter.redis_day_bytes import RedisByteQuotas
 from asgi_export.limiter.redis_leases import RedisLeases
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.store import Store
@@ -55,6 +57,7 @@ def make_export_app(settings: Settings, store: Store | None = None) -> ExportApp
         max_query_bytes=settings.max_query_bytes,
         max_header_bytes=settings.max_header_bytes,
         leases=make_leases(settings, store),
+        quotas=make_quotas(store),
     )
 
 
@@ -76,6 +79,11 @@ def make_leases(settings: Settings, store: Store | None) -> Leases:
     if isinstance(store, RedisStore):
         return RedisLeases(store.redis, lease_seconds=settings.lease_seconds)
     return MemoryLeases()
+
+
+def make_quotas(store: Store | None) -> ByteQuotas:
+    """Where the bytes of a day are counted: in the Redis of the store, where it has one, over its connection."""
+    return RedisByteQuotas(store.redis) if isinstance(store, RedisStore) else MemoryByteQuotas()
 
 
 def make_service(settings: Settings, exports: ExportApp | None = None, store: Store | None = None) -> ASGIApp:

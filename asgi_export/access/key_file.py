@@ -4,6 +4,7 @@
 limits = ["60/60s", "1000/1d"]
 exports_at_once = 2
 max_rows = 1000000
+bytes_a_day = 5000000000
 datasets = ["orders", "customers"]
 columns = { customers = ["id", "name"] }
 
@@ -36,7 +37,7 @@ logger = logging.getLogger("asgi_export.keys")
 LOOK_AGAIN_SECONDS = 1.0
 _OWNER = re.compile(r"[A-Za-z0-9._@+-]{1,64}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
-_BOUNDS = ("exports_at_once", "max_rows", "max_bytes")
+_BOUNDS = ("exports_at_once", "max_rows", "max_bytes", "bytes_a_day")
 _PLAN_NAMES = {"limits", "datasets", "columns", *_BOUNDS}
 _KEY_NAMES = {"sha256", "plan", "expires"}
 

@@ -25,8 +25,9 @@ class AccessPlan:
     """What the keys of a plan get; None is no bound.
 
     `rules` are their request limits, none for the service's own. `exports_at_once` are those of a key in all
-    processes that share the leases, `max_rows` and `max_bytes` bound one export. `datasets` are the names that may be
-    read; `columns` those of a dataset, where not all of them may.
+    processes that share the leases, `max_rows` and `max_bytes` (before compression) bound one export, `bytes_a_day`
+    (as sent) all that a key exports in any 24 hours. `datasets` are the names that may be read; `columns` those of a
+    dataset, where not all of them may.
     """
 
     name: str
@@ -34,6 +35,7 @@ class AccessPlan:
     exports_at_once: int | None = None
     max_rows: int | None = None
     max_bytes: int | None = None
+    bytes_a_day: int | None = None
     datasets: frozenset[str] | None = None
     columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
