@@ -6,6 +6,7 @@ import asyncio
 import signal
 from typing import Any
 
+from asgi_export.access.address import one_client
 from asgi_export.access.caller import Caller, set_caller
 from asgi_export.access.credentials import key_of
 from asgi_export.access.key_file import KeyFile
@@ -21,8 +22,8 @@ CHALLENGE = (b"www-authenticate", b'Bearer realm="exports"')
 class ApiKeys:
     """Every request gets a `Caller`: the owner of its key, or a refusal for one whose key is missing or unknown.
 
-    A known key is limited as its owner's key, the others by client address. The file is read again when it
-    changes, and on SIGHUP where the server leaves that signal free.
+    A known key is limited as its owner's key, the others by client address (see `one_client`). The file is read
+    again when it changes, and on SIGHUP where the server leaves that signal free.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class ApiKeys:
             return
         reason = "unknown or expired API key" if key else "no API key"
         refusal = Unauthorized(f"{reason}; expected one as apiKey, X-API-Key or Bearer", headers=(CHALLENGE,))
-        set_caller(scope, Caller(f"address:{request.client}", refusal=refusal))
+        set_caller(scope, Caller(f"address:{one_client(request.client)}", refusal=refusal))
 
     async def _start(self) -> None:
         try:

@@ -122,6 +122,18 @@ def test_guessing_keys_is_limited_by_address(tmp_path: Path) -> None:
     assert asyncio.run(scenario()) == [401] * 10 + [429] * 2 + [401, 200]
 
 
+def test_all_ipv6_addresses_of_one_site_are_one_guesser(tmp_path: Path) -> None:
+    """A /64 is what a single host gets; one who guesses has 2^64 addresses of it."""
+
+    async def scenario() -> list[int]:
+        app = service(tmp_path)
+        addresses = [f"2001:db8:0:7::{number:x}" for number in range(1, 13)]
+        others = ["2001:db8:0:8::1", "::ffff:192.0.2.1", "fe80::1%eth0", "unix"]
+        return [(await get(app, query="apiKey=guess", client=client))[0] for client in [*addresses, *others]]
+
+    assert asyncio.run(scenario()) == [401] * 10 + [429] * 2 + [401] * 4
+
+
 def test_a_plan_s_own_limits_are_in_the_heads_and_hold(tmp_path: Path) -> None:
     async def scenario() -> list[tuple[int, dict[bytes, bytes], bytes]]:
         app = service(tmp_path)
