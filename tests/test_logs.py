@@ -294,7 +294,8 @@ def test_a_diverted_record_reaches_our_handler_alone(records: tuple[logging.Logg
 
 @contextmanager
 def untouched_logging() -> Iterator[None]:
-    """Loggers as they are without us; afterwards they are as they were."""
+    """Loggers as they are without us, and no request; afterwards they are as they were."""
+    token = REQUEST_ID.set("")
     loggers = [logging.root, *map(logging.getLogger, ["asgi_export", *SERVER_LOGGERS])]
     before = [(logger, list(logger.handlers), list(logger.filters), logger.propagate) for logger in loggers]
     for logger in loggers:
@@ -302,6 +303,7 @@ def untouched_logging() -> Iterator[None]:
     try:
         yield
     finally:
+        REQUEST_ID.reset(token)
         for logger, handlers, filters, propagate in before:
             logger.handlers[:], logger.filters[:], logger.propagate = handlers, filters, propagate
 
