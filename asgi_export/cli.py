@@ -86,12 +86,14 @@ def serve(flags: dict[str, Any]) -> int:
     settings = load_settings(flags, os.environ)
     os.environ.update(environment_of(flags))  # what `service.app` is made of, here and in workers
     from asgi_export.serving.listening import bind
+    from asgi_export.serving.orders import hold_signals
     from asgi_export.serving.process import serve_alone, serve_as_worker, server_room
     from asgi_export.serving.supervisor import Supervisor
 
     server_room(settings)
     datasets = asyncio.run(look(settings))
     listening = bind(settings)
+    hold_signals()
     print(banner(settings, listening, datasets), flush=True)
     if settings.workers == 1:
         return serve_alone(settings, listening)

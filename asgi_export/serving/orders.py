@@ -60,18 +60,42 @@ class OnSignal:
             self._hurry()
 
 
-@contextmanager
-def orders_by_signals() -> Iterator[Orders]:
-    """Orders of a process that runs alone. Afterwards signals are ignored, so that none spoils a clean end."""
-    orders = Orders()
-    handler = OnSignal(orders.drain, orders.hurry)
+class Held:
+    """A signal handler that keeps a signal for the next one."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, *_: object) -> None:
+        self.came = True
+
+
+def hold_signals() -> None:
+    """Have signals wait for `on_signals`: who has read where the service is may end it before it is there."""
+    held = Held()
     for number in SIGNALS:
-        signal.signal(number, handler)
+        signal.signal(number, held)
+
+
+@contextmanager
+def on_signals(handler: OnSignal) -> Iterator[None]:
+    """Give signals to the handler. Afterwards they are ignored, so that none spoils a clean end."""
+    before = [signal.signal(number, handler) for number in SIGNALS]
+    if any(isinstance(found, Held) and found.came for found in before):
+        handler()
     try:
-        yield orders
+        yield
     finally:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def orders_by_signals() -> Iterator[Orders]:
+    """Orders of a process that runs alone."""
+    orders = Orders()
+    with on_signals(OnSignal(orders.drain, orders.hurry)):
+        yield orders
 
 
 @contextmanager
@@ -83,7 +107,7 @@ def orders_by_pipe(words: Connection) -> Iterator[Orders]:
     """
     orders = Orders()
     signal.signal(signal.SIGTERM, lambda *_: orders.drain())
-    Thread(target=_listen, args=(words, orders), daemon=True).start()
+    Thread(target=_listen, args=(words, orders), name="asgi-export orders", daemon=True).start()
     try:
         yield orders
     finally:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from multiprocessing.connection import Connection
+from threading import Timer
 from typing import Protocol
 
 from asgi_export.app import ExportApp
@@ -84,7 +85,9 @@ async def _serve(
             return 0 if orders.draining.is_set() else NOT_STARTED
         seconds = await _drain(exports, orders, settings.drain_seconds)
         server.close(seconds)
-        await asyncio.wait({serving}, timeout=seconds + MARGIN_SECONDS)
+        if not orders.hurried.is_set():
+            await _first(serving, orders.hurried.wait(), asyncio.sleep(seconds + MARGIN_SECONDS))
+        await asyncio.wait({serving}, timeout=CLOSE_SECONDS if orders.hurried.is_set() else 0)
     _conclude(serving)
     return 0
 
@@ -109,9 +112,20 @@ async def _first(*waiting: Awaitable[object]) -> None:
 
 
 def _conclude(serving: asyncio.Future[None]) -> None:
-    """Where a client reads nothing, Hypercorn waits for its connection for ever: then the process just ends."""
+    """End the process, whatever is left in it.
+
+    Where a client reads nothing, Hypercorn waits for its connection for ever; and Python waits for the threads of
+    sources that do not return, though they were abandoned.
+    """
     if not serving.done():
-        logging.shutdown()
-        os._exit(0)
+        _leave()
+    leaving = Timer(CLOSE_SECONDS, _leave)
+    leaving.daemon = True
+    leaving.start()
     if error := serving.exception():
         logging.getLogger("asgi_export").debug("the server's own end failed", exc_info=error)
+
+
+def _leave() -> None:
+    logging.shutdown()
+    os._exit(0)

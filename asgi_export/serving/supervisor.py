@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import Pipe, get_context
+from multiprocessing import Pipe, get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from asgi_export.serving.orders import DRAIN, HURRY, SIGNALS, OnSignal
+from asgi_export.serving.orders import DRAIN, HURRY, OnSignal, on_signals
 from asgi_export.serving.process import CLOSE_SECONDS, NOT_STARTED
 
 logger = logging.getLogger("asgi_export")
@@ -23,6 +23,9 @@ HANG_UP = "hang up"
 
 END_SECONDS = CLOSE_SECONDS + 15.0
 """What a worker may take for its end after `drain_seconds`: longer than a thread takes to be given up."""
+
+LEAST_SECONDS = 1.0
+"""Workers that die sooner are replaced that long after their start: starting one is work."""
 
 FAILED_STARTS = (1, NOT_STARTED)
 """Exit codes of a worker that would fail in the same way again."""
@@ -34,6 +37,7 @@ Work = Callable[[socket.socket, Connection], None]
 class _Worker:
     process: SpawnProcess
     words: Connection
+    started: float
 
 
 class Supervisor:
@@ -55,12 +59,15 @@ class Supervisor:
 
     def run(self) -> int:
         """Start the workers and return when all have ended: 0, or 1 where one could not start or had to be killed."""
-        handler = OnSignal(lambda: self._signalled.send(DRAIN), lambda: self._signalled.send(HURRY))
-        for number in SIGNALS:
-            signal.signal(number, handler)
         signal.signal(signal.SIGHUP, lambda *_: self._signalled.send(HANG_UP))
-        for _ in range(self._count):
-            self._start()
+        resource_tracker.ensure_running()  # when it starts it lets signals through; see `_start`
+        with on_signals(OnSignal(lambda: self._signalled.send(DRAIN), lambda: self._signalled.send(HURRY))):
+            for _ in range(self._count):
+                self._start()
+            self._watch()
+        return self._exit_code
+
+    def _watch(self) -> None:
         while self._workers:
             patience = None if self._give_up_at is None else max(self._give_up_at - time.monotonic(), 0.0)
             ready = wait([self._signals, *(worker.process.sentinel for worker in self._workers)], patience)
@@ -69,14 +76,18 @@ class Supervisor:
             elif not ready:
                 self._kill()
             self._bury()
-        return self._exit_code
 
     def _start(self) -> None:
+        """Start a worker. SIGINT is blocked in it for good: a terminal's would kill it before it ignores them."""
         theirs, ours = Pipe(duplex=False)
         process = get_context("spawn").Process(target=self._work, args=(self._listening, theirs))
-        process.start()
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
         theirs.close()
-        self._workers.append(_Worker(process, ours))
+        self._workers.append(_Worker(process, ours, time.monotonic()))
 
     def _handle(self, word: str) -> None:
         if word == DRAIN:
@@ -115,12 +126,14 @@ class Supervisor:
         for worker in dead:
             worker.words.close()
             if self._give_up_at is None:
-                self._replace(worker.process)
+                self._replace(worker)
 
-    def _replace(self, process: SpawnProcess) -> None:
+    def _replace(self, worker: _Worker) -> None:
+        process = worker.process
         if process.exitcode in FAILED_STARTS:
             self._exit_code = 1
             self._end()
             return
-        logger.error("worker %d has died (exit code %s); another one is started", process.pid, process.exitcode)
+        logger.error("worker %d has ended (exit code %s); another one is started", process.pid, process.exitcode)
+        self._signals.poll(max(worker.started + LEAST_SECONDS - time.monotonic(), 0.0))
         self._start()
