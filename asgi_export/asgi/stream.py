@@ -46,6 +46,9 @@ logger = logging.getLogger("asgi_export.stream")
 MAX_CHUNK_BYTES = 256 * 1024
 """A larger chunk is sent in pieces, so that the stall bound is one on progress: of 4 KB/s in 60 seconds."""
 
+PRODUCER = "asgi-export producer"
+"""The name of the tasks that own a source."""
+
 OpenChunks = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 
 
@@ -134,7 +137,7 @@ class Pump:
         Raises `CancelledError`, also after that, when the caller was cancelled meanwhile.
         """
         self._started = time.monotonic()
-        producer = asyncio.create_task(self._produce(), name="asgi-export producer")
+        producer = asyncio.create_task(self._produce(), name=PRODUCER)
         watcher = asyncio.create_task(self._watch(), name="asgi-export watcher")
         try:
             cancelled = await self._supervise(producer)

@@ -17,11 +17,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from multiprocessing.connection import Connection
-from threading import Timer
 from typing import Protocol
 
 from asgi_export.app import ExportApp
 from asgi_export.asgi.message import ASGIApp
+from asgi_export.asgi.stream import PRODUCER
 from asgi_export.extras import import_extra
 from asgi_export.service import make_export_app, make_service, make_store
 from asgi_export.serving.orders import Orders, orders_by_pipe, orders_by_signals
@@ -117,15 +117,8 @@ def _conclude(serving: asyncio.Future[None]) -> None:
     Where a client reads nothing, Hypercorn waits for its connection for ever; and Python waits for the threads of
     sources that do not return, though they were abandoned.
     """
-    if not serving.done():
-        _leave()
-    leaving = Timer(CLOSE_SECONDS, _leave)
-    leaving.daemon = True
-    leaving.start()
+    if not serving.done() or PRODUCER in {task.get_name() for task in asyncio.all_tasks()}:
+        logging.shutdown()
+        os._exit(0)
     if error := serving.exception():
         logging.getLogger("asgi_export").debug("the server's own end failed", exc_info=error)
-
-
-def _leave() -> None:
-    logging.shutdown()
-    os._exit(0)
