@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from asgi_export.serving.process import CLOSE_SECONDS, MARGIN_SECONDS
 from tests.conformance.servers import Server, ask, eventually, get, running
 
 CSV = "/api/v1/exports/csv"
@@ -41,6 +42,8 @@ def test_the_last_bytes_of_an_export_may_be_taken_until_a_second_signal(
             assert eventually(lambda: is_closed(server))
             if second:
                 assert hurried(server)
+            else:
+                assert not eventually(lambda: server.process.poll() is not None, CLOSE_SECONDS + MARGIN_SECONDS + 1)
             data = b"".join(iter(lambda: client.recv(65536), b""))
         assert server.process.wait(20) == 0
         assert data.endswith(b"\r\n0\r\n\r\n") is not second
