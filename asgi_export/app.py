@@ -7,6 +7,7 @@ Who is asking and how often is decided by the middleware around it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterable, Sequence
@@ -45,9 +46,11 @@ from asgi_export.figures import Figure
 from asgi_export.formats import FORMATS, Format
 from asgi_export.limiter.day_bytes import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
-from asgi_export.parameters import parse_parameters, shown
+from asgi_export.openapi.document import View, describe
+from asgi_export.openapi.offer import offer_of
+from asgi_export.parameters import OF_DOCUMENT, parse_parameters, shown
 from asgi_export.readiness import failing
-from asgi_export.routes import CATALOGUE, find_route
+from asgi_export.routes import CATALOGUE, DOCUMENT, find_route, path_of
 from asgi_export.running import RunningExports
 
 logger = logging.getLogger("asgi_export")
@@ -169,22 +172,24 @@ class ExportApp:
         elif route in FORMATS:
             await self._export(scope, receive, send, request, FORMATS[route])
         elif route == CATALOGUE:
-            await self._page(scope, send, request, *await self._describe(scope))
+            await self._page(scope, send, request, 200, await self._list(scope))
+        elif route == DOCUMENT:
+            await self._page(scope, send, request, 200, await self._describe(scope, request))
         elif route == "healthz":
-            await self._page(scope, send, request, 200, {"status": "ok"})
+            await self._page(scope, send, request, 200, json_body({"status": "ok"}))
         elif route == "readyz":
             await self._page(scope, send, request, *await self._readiness(scope))
         else:
             raise NotFound(f"{route} is not served here")
 
-    async def _page(self, scope: HTTPScope, send: Send, request: Request, status: int, document: object) -> None:
+    async def _page(self, scope: HTTPScope, send: Send, request: Request, status: int, body: bytes) -> None:
         headers = [(b"content-type", b"application/json"), *self._common(scope)]
         if status == Unavailable.status:
             headers.append((b"retry-after", b"1"))
-        body = json.dumps(document, indent=2).encode() + b"\n"
         await send_whole(send, status, headers, body, method=request.method)
 
-    async def _describe(self, scope: HTTPScope) -> tuple[int, object]:
+    async def _list(self, scope: HTTPScope) -> bytes:
+        """The catalogue. In a thread, as thousands of tables take a second."""
         await self._ready(scope)
         access = access_of(scope)
         limits = list(exchange_of(scope).limits)
@@ -193,20 +198,35 @@ class ExportApp:
         formats = [
             {"name": name, "media_type": found.media_type} for name, found in FORMATS.items() if found.available
         ]
-        return 200, {
-            "datasets": self._catalogue.describe(access),
-            "formats": formats,
-            "limits": limits,
-        }
+        return await asyncio.to_thread(
+            lambda: json_body({"datasets": self._catalogue.describe(access), "formats": formats, "limits": limits})
+        )
 
-    async def _readiness(self, scope: HTTPScope) -> tuple[int, object]:
+    async def _describe(self, scope: HTTPScope, request: Request) -> bytes:
+        """What the caller may ask for, as OpenAPI. In a thread, as above."""
+        asked = parse_parameters(request.parameters(), table=OF_DOCUMENT)
+        await self._ready(scope)
+        exchange, access = exchange_of(scope), access_of(scope)
+        view = View(
+            server=path_of(request.root),
+            prefix="" if request.mounted else path_of(self._prefix),
+            keys=caller_of(scope) is not None,
+            limited=bool(exchange.limits),
+            metrics=exchange.metrics,
+            max_query_bytes=self._max_query_bytes,
+        )
+        return await asyncio.to_thread(
+            lambda: json_body(describe(view, offer_of(self._catalogue, asked.dataset, access)))
+        )
+
+    async def _readiness(self, scope: HTTPScope) -> tuple[int, bytes]:
         await self._ready(scope)
         failed = await failing(
             {**self._catalogue.checks(), "leases": self._leases.check, **exchange_of(scope).checks}
         )
         if failed:
-            return 503, {"status": "unavailable", "error": Unavailable.error, "failing": failed}
-        return 200, {"status": "ok"}
+            return 503, json_body({"status": "unavailable", "error": Unavailable.error, "failing": failed})
+        return 200, json_body({"status": "ok"})
 
     async def _ready(self, scope: HTTPScope) -> None:
         """Open the sources where no lifespan has done so; the reason of a failure is the operator's alone."""
@@ -247,3 +267,8 @@ class ExportApp:
     @staticmethod
     def _common(scope: HTTPScope) -> list[Header]:
         return common_headers(exchange_of(scope).request_id)
+
+
+def json_body(document: object) -> bytes:
+    """A JSON page. With indentation it is made in Python, a bit at a time, and other threads get their turns."""
+    return json.dumps(document, indent=2).encode() + b"\n"

@@ -117,16 +117,26 @@ class Catalogue:
                 "columns": [{"name": column.name, "type": column.type} for column in readable(dataset, access)],
                 "default_total": dataset.default_limit,
             }
-            for dataset in self._readable(access).values()
+            for dataset in self.readable(access).values()
         ]
 
-    def _readable(self, access: AccessPlan) -> Mapping[str, Dataset]:
+    @property
+    def bounds(self) -> ExportBounds:
+        """Those of every export."""
+        return self._bounds
+
+    def bounded(self, access: AccessPlan) -> AccessPlan:
+        """The plan under the bounds of every export."""
+        return access.within(max_rows=self._bounds.max_rows, max_bytes=self._bounds.max_bytes)
+
+    def readable(self, access: AccessPlan) -> Mapping[str, Dataset]:
+        """The datasets that `access` may read, by name; the first is the default."""
         return {name: dataset for name, dataset in self._datasets.items() if access.reads(name)}
 
     def plan(self, parameters: Parameters, found: Format, access: AccessPlan = OPEN) -> Plan:
         """What these parameters ask for. Raises `NotFound`, `Forbidden` and `BadRequest`."""
-        access = access.within(max_rows=self._bounds.max_rows, max_bytes=self._bounds.max_bytes)
-        dataset = self._dataset(parameters.dataset, access)
+        access = self.bounded(access)
+        dataset = self.dataset(parameters.dataset, access)
         columns = _pick(dataset, parameters.columns, access, self._bounds.max_columns)
         dialect = Dialect(
             delimiter=_delimiter(parameters, found),
@@ -145,8 +155,9 @@ class Catalogue:
         filename = parameters.filename or f"export.{found.name}"
         return Plan(dataset, columns, selection, found, dialect, filename, access)
 
-    def _dataset(self, name: str, access: AccessPlan) -> Dataset:
-        there = self._readable(access)
+    def dataset(self, name: str, access: AccessPlan) -> Dataset:
+        """The dataset of that name, or the default where it is empty. Raises `NotFound` and `Forbidden`."""
+        there = self.readable(access)
         if name and name not in self._datasets:
             raise NotFound(f"dataset={shown(name)}: no such dataset; there are {listed(there)}")
         if name and name not in there:

@@ -80,18 +80,16 @@ def _whole(most: int) -> Values:
     return Values(parse, f"a whole number from 0 to {most}", {"type": "integer", "minimum": 0, "maximum": most})
 
 
-def _text(expected: str, **schema: Any) -> Values:
-    return Values(str, expected, {"type": "string", **schema})
+def _text(expected: str, shortest: int = 0, longest: int | None = None) -> Values:
+    """Text of so many characters."""
 
-
-def _sized(shortest: int, longest: int) -> Values:
     def parse(text: str) -> str:
-        if not shortest <= len(text) <= longest:
+        if len(text) < shortest or (longest is not None and len(text) > longest):
             raise ValueError(text)
         return text
 
-    schema = {"type": "string", "minLength": shortest, "maxLength": longest}
-    return Values(parse, f"{shortest} to {longest} characters", schema)
+    bounds = {"minLength": shortest} if longest is None else {"minLength": shortest, "maxLength": longest}
+    return Values(parse, expected, {"type": "string", **bounds})
 
 
 def _names() -> Values:
@@ -117,20 +115,27 @@ def _delimiter() -> Values:
     return Values(parse, "tab, or a character but quote and line ends", schema)
 
 
+_NAME_LENGTH = f"1 to {MAX_FILENAME_CHARACTERS} characters"
+
 PARAMETERS = (
     Parameter("columns", "columns", "which columns, in that order; none is all", _names()),
     Parameter(SECRET, "api_key", "who is asking, for limits and access", _text("a key")),
     Parameter("total", "total", "at most so many rows", _whole(MAX_TOTAL)),
-    Parameter("dataset", "dataset", "which dataset", _text("the name of a dataset")),
+    Parameter("dataset", "dataset", "which dataset", _text("the name of a dataset", 1)),
     Parameter("header", "header", "whether the first line holds the names", _boolean(default=True), True),
     Parameter("delimiter", "delimiter", "what stands between fields; `tab` is a tab", _delimiter(), True),
     Parameter("quote", "quote", "which fields are quoted", _choice({"minimal": "minimal", "all": "all"}), True),
-    Parameter("null", "null", "the text of a missing value", _text("any text", default=""), True),
+    Parameter("null", "null", "the text of a missing value", _text("any text"), True),
     Parameter("newline", "newline", "how lines end", _choice({"lf": "\n", "crlf": "\r\n"}), True),
     Parameter("bom", "bom", "whether a UTF-8 byte order mark comes first", _boolean(default=False), True),
     Parameter("escapeFormulas", "escape_formulas", "prefix ' to text like a formula", _boolean(default=False), True),
-    Parameter("filename", "filename", "the name in Content-Disposition", _sized(1, MAX_FILENAME_CHARACTERS)),
+    Parameter(
+        "filename", "filename", "the name in Content-Disposition", _text(_NAME_LENGTH, 1, MAX_FILENAME_CHARACTERS)
+    ),
 )
+
+OF_DOCUMENT = tuple([parameter for parameter in PARAMETERS if parameter.name in ("dataset", SECRET)])
+"""Those that the description of the service takes."""
 
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 

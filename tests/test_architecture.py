@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("middleware",),
     ("parameters", "routes", "readiness", "export"),
     ("catalogue",),
-    ("running",),
+    ("openapi", "running"),
     ("app",),
     ("settings", "locations", "logs"),
     ("service",),

@@ -72,7 +72,6 @@ def test_a_column_that_is_not_there_or_comes_twice_is_told_with_those_there_are(
 def test_the_first_dataset_is_the_default_and_others_go_by_name() -> None:
     assert plan().dataset.name == "people"
     assert plan(("dataset", "simulated")).dataset.name == "simulated"
-    assert plan(("dataset", "")).dataset.name == "people"
 
 
 @pytest.mark.parametrize("name", ["nope", "People", "simulated ", "é", "x" * 500])

@@ -53,6 +53,7 @@ def test_a_value_in_range_is_taken(name: str, text: str, field: str, value: Any)
         ("total", "1_000"),
         ("total", "٣"),
         ("total", "1" * 19),
+        ("dataset", ""),
         ("header", "True"),
         ("header", "1"),
         ("header", ""),

@@ -30,8 +30,9 @@ class Exchange:
     `limiter_decision` is `admitted`, `refused`, or `unavailable` where there was none; where no limiter was asked
     `limiter_seconds` is None.
 
-    `limits` and `checks` go inward: what the middleware around the application enforce, for the catalogue, and
-    what must answer for the process to be ready, by name; so does `caller`, who is asking.
+    `limits`, `metrics` and `checks` go inward: what the middleware around the application enforce, and whether they
+    serve metrics, for those who describe the service, and what must answer for the process to be ready, by name; so
+    does `caller`, who is asking.
     """
 
     request_id: str
@@ -45,6 +46,7 @@ class Exchange:
     limiter_seconds: float | None = None
     limiter_decision: str = "unavailable"
     limits: tuple[Mapping[str, object], ...] = ()
+    metrics: bool = False
     caller: object = None
     checks: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
 

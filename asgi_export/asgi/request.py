@@ -32,19 +32,23 @@ Pairs = tuple[tuple[str, str], ...]
 class Request:
     """One HTTP request, read once.
 
-    `mounted` is True below a `root_path`; `below` are the path's decoded segments under it, `full` all of them
-    (servers disagree on whether `path` holds `root_path`); a trailing slash is dropped. `headers` are by
-    lower-case name, the first of each; `accept-encoding` is a list, all of whose lines count (RFC 9110 §5.3).
-    `client` is the peer's address, empty where the server gives none.
+    `root` are the segments of `root_path`, none where it is not mounted; `below` are the path's decoded segments
+    under it, `full` all of them (servers disagree on whether `path` holds `root_path`); a trailing slash is dropped.
+    `headers` are by lower-case name, the first of each; `accept-encoding` is a list, all of whose lines count
+    (RFC 9110 §5.3). `client` is the peer's address, empty where the server gives none.
     """
 
     method: str
     below: Segments
     full: Segments
-    mounted: bool
+    root: Segments
     query: bytes
     headers: Mapping[bytes, bytes]
     client: str
+
+    @property
+    def mounted(self) -> bool:
+        return bool(self.root)
 
     def parameters(self) -> Pairs:
         """The query's names and values in order. Raises `BadRequest` where they are not UTF-8."""
@@ -70,7 +74,7 @@ def read_request(
         method=scope["method"].upper(),
         below=_below(full, root),
         full=full,
-        mounted=bool(root),
+        root=root,
         query=query,
         headers=_read_headers(scope, max_header_bytes),
         client=str(client[0]) if client else "",

@@ -51,6 +51,7 @@ class Observe:
             return
         app = self._answer_metrics if self._metrics and _asks_for_metrics(scope) else self._app
         answer = _Answer(send, exchange_of(scope), self._metrics)
+        answer.exchange.metrics = self._metrics is not None
         try:
             await app(scope, receive, answer.send)
         finally:
