@@ -19,6 +19,7 @@ from typing import NamedTuple, Protocol
 
 import pytest
 
+from asgi_export.serving.process import CLOSE_SECONDS, MARGIN_SECONDS
 from tests.conformance.servers import Answer, Server, ask, connect, eventually, get, running
 from tests.conformance.test_worker_metrics import worker_pids
 from tests.postgres_server import PostgresServer, postgres_server
@@ -30,6 +31,9 @@ CSV = "/api/v1/exports/csv"
 ENDLESS = f"{CSV}?total=100000000000"
 ROWS = 100_000
 """Five megabytes: a client that has read the first bytes is in the middle, whatever waits in sockets for it."""
+
+BUFFERED = f"{CSV}?total=3500"
+"""180 KB: of a client that does not read the system takes 128 KB, and the server the rest, and it is over."""
 
 DRAIN_SECONDS = 5
 LONG_SECONDS = 600
@@ -321,6 +325,37 @@ def test_a_second_signal_breaks_off_at_once(
         assert eventually(lambda: refusals(server))
         assert hurry(server, signal.SIGINT) == 0
     assert_broken({name: download.outcome() for name, download in downloads.items()})
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_the_last_bytes_of_an_export_may_be_taken_until_a_second_signal(
+    kind: Kind, empty_redis: RedisServer, tmp_path: Path, second: bool
+) -> None:
+    """Nothing is running then, and the port is closed, and yet a client has not got all."""
+    with serving(kind, empty_redis, tmp_path) as server:
+        with ask(server, BUFFERED) as client:
+            assert server.logged('ending="complete"')
+            server.process.send_signal(signal.SIGTERM)
+            assert eventually(lambda: is_closed(server))
+            if second:
+                assert hurry(server) == 0
+            else:
+                assert not eventually(lambda: server.process.poll() is not None, CLOSE_SECONDS + MARGIN_SECONDS + 1)
+            data = b"".join(iter(lambda: client.recv(65536), b""))
+        assert server.process.wait(FEW_SECONDS) == 0
+    assert outcome_of(data).whole is not second
+
+
+def is_closed(server: Server) -> bool:
+    """Whether the port is closed: no worker accepts, and the supervisor does not keep clients waiting for one.
+
+    Who came just before gets no answer either.
+    """
+    try:
+        get(server, "/healthz")
+    except (ConnectionError, IndexError):
+        return True
+    return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
