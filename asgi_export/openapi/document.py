@@ -36,6 +36,10 @@ SECURITY: Mapping[str, Described] = {
 }
 
 
+TO_CSV: Described = {"operationId": "get_csv", "parameters": {"dataset": "$response.body#/datasets/0/name"}}
+"""How a dataset of the catalogue is asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """The service as one caller sees it.
@@ -95,7 +99,7 @@ def _exports(view: View, offer: Offer) -> Iterator[tuple[str, Page]]:
 
 
 def _export(found: Format, view: View, offer: Offer) -> Page:
-    """Only text has a schema: OpenAPI 3.1 describes binary bodies by their media type alone."""
+    """Only delimited text has a schema: OpenAPI 3.1 has none for lines of JSON, and none for what is binary."""
     return Page(
         name=found.name,
         summary=f"a dataset as {found.name}",
@@ -117,6 +121,7 @@ def _pages(view: View) -> Iterator[tuple[str, Page]]:
             catalogue,
             COUNTED,
             parameters=parameters_of_page(keys=view.keys),
+            links={"csv": TO_CSV},
         ),
     )
     yield (

@@ -46,6 +46,7 @@ class Page:
     headers: tuple[str, ...] = ()
     parameters: Sequence[Described] = ()
     failures: Mapping[str, Described] = field(default_factory=dict)
+    links: Mapping[str, Described] = field(default_factory=dict)
     open: bool = False
 
 
@@ -54,12 +55,17 @@ def path_item(page: Page, *, keys: bool, limited: bool) -> Described:
     counted = LIMITS if limited and not page.open else ()
     possible = [error for error in page.errors if _is_possible(error, keys=keys, limited=limited)]
     failures = {**problems(possible), **page.failures}
-    whole = {"description": page.summary, "headers": heads([*ALWAYS, *counted, *page.headers])}
+    whole = {
+        "description": page.summary,
+        "headers": heads([*ALWAYS, *counted, *page.headers]),
+        "content": page.content,
+        **({"links": page.links} if page.links else {}),
+    }
     asked: Described = {
         "summary": page.summary,
         **({"security": []} if page.open else {}),
         **({"parameters": page.parameters} if page.parameters else {}),
-        "responses": {"200": {**whole, "content": page.content}, **failures},
+        "responses": {"200": whole, **failures},
     }
     return {
         "get": {"operationId": f"get_{page.name}", **asked},

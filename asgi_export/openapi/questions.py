@@ -20,15 +20,18 @@ KEY_HEADER: Described = {
 
 def _columns(offer: Offer) -> Described:
     fewest = {"minItems": 1} if offer.columns_required else {}
-    return {"items": {"type": "string", "enum": offer.columns}, "maxItems": offer.max_columns, **fewest}
+    items = {"type": "string", "enum": offer.columns}
+    return {"items": items, "maxItems": offer.max_columns, "examples": [offer.columns[:2]], **fewest}
 
 
 def _dataset(offer: Offer) -> Described:
-    return {"enum": offer.datasets, **({} if offer.dataset_required else {"default": offer.datasets[0]})}
+    default = {} if offer.dataset_required else {"default": offer.datasets[0]}
+    return {"enum": offer.datasets, "examples": [offer.datasets[0]], **default}
 
 
 def _total(offer: Offer) -> Described:
-    return {"maximum": offer.max_total, **({} if offer.default_total is None else {"default": offer.default_total})}
+    default = {} if offer.default_total is None else {"default": offer.default_total}
+    return {"maximum": offer.max_total, "examples": [min(100, offer.max_total)], **default}
 
 
 OF_OFFER: Mapping[str, Callable[[Offer], Described]] = {"columns": _columns, "dataset": _dataset, "total": _total}
