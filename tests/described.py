@@ -13,15 +13,19 @@ from asgi_export.access.plans import digest_of
 from asgi_export.middleware.api_keys import ApiKeys
 from tests.doubles import Client
 
+KEY = "alice's"
 KEYS = f"""
 [plans.few]
 exports_at_once = 1
 datasets = ["people"]
 columns = {{ people = ["id", "name"] }}
 [keys.alice]
-sha256 = "{digest_of("alice's").hex()}"
+sha256 = "{digest_of(KEY).hex()}"
 plan = "few"
 """
+
+ALICE: dict[str, Any] = {"headers": [(b"x-api-key", KEY.encode())]}
+"""What a scope has that carries the key."""
 
 PEOPLE = dataset(lambda: [(1, "a@x", "Ada")], columns=["id", "email", "name"], name="people")
 ORDERS = dataset(lambda: [(7, 9.5)], columns=["id", "price"], name="orders", default_limit=5)

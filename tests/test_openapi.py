@@ -22,10 +22,8 @@ from asgi_export.openapi.offer import MAX_NAMES
 from asgi_export.parameters import MAX_TOTAL, PARAMETERS
 from asgi_export.service import make_service
 from asgi_export.settings import Settings
-from tests.described import ORDERS, PEOPLE, ask, document_of, parameters_at, resolved, with_keys
+from tests.described import ALICE, ORDERS, PEOPLE, ask, document_of, parameters_at, resolved, with_keys
 from tests.doubles import Client, Turns, http_scope
-
-ALICE: dict[str, Any] = {"headers": [(b"x-api-key", b"alice's")]}
 
 
 def schema_of(document: Any, name: str, path: str = f"{PREFIX}/csv") -> Any:

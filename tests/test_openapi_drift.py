@@ -21,7 +21,7 @@ from asgi_export.errors import BadRequest, ExportError, SourceFailed, StartupErr
 from asgi_export.formats import FORMATS
 from asgi_export.openapi.answers import PROBLEMS
 from asgi_export.parameters import PARAMETERS, Parameter, Parameters, parse_parameters
-from tests.described import ORDERS, PEOPLE, ask, document_of, parameters_at, resolved, with_keys
+from tests.described import ALICE, ORDERS, PEOPLE, ask, document_of, parameters_at, resolved, with_keys
 from tests.doubles import Client
 
 SCALARS = {row.name: row for row in PARAMETERS if row.values.schema["type"] != "array"}
@@ -141,7 +141,6 @@ def full(folder: Path) -> Any:
     return app
 
 
-ALICE: dict[str, Any] = {"headers": [(b"x-api-key", b"alice's")]}
 FAILURES: dict[str, tuple[Any, dict[str, Any]]] = {
     "400": (lambda folder: ExportApp([PEOPLE]), {"query": "nope=1"}),
     "401": (lambda folder: with_keys(ExportApp([PEOPLE]), folder), {}),
