@@ -47,6 +47,7 @@ from asgi_export.formats import FORMATS, Format
 from asgi_export.limiter.day_bytes import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
 from asgi_export.openapi.document import View, describe
+from asgi_export.openapi.kept import Documents, rights_of
 from asgi_export.openapi.offer import offer_of
 from asgi_export.parameters import OF_DOCUMENT, parse_parameters, shown
 from asgi_export.readiness import failing
@@ -104,6 +105,7 @@ class ExportApp:
         )
         self._max_query_bytes = max_query_bytes
         self._max_header_bytes = max_header_bytes
+        self._documents = Documents()
         self._closing = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -146,6 +148,7 @@ class ExportApp:
         await self._leases.close()
         await self._quotas.close()
         await self._catalogue.close()
+        self._documents = Documents()  # those of the next start may be others
 
     async def _answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """The one place where an error becomes an answer."""
@@ -203,7 +206,7 @@ class ExportApp:
         )
 
     async def _describe(self, scope: HTTPScope, request: Request) -> bytes:
-        """What the caller may ask for, as OpenAPI. In a thread, as above."""
+        """What the caller may ask for, as OpenAPI."""
         asked = parse_parameters(request.parameters(), table=OF_DOCUMENT)
         await self._ready(scope)
         exchange, access = exchange_of(scope), access_of(scope)
@@ -215,8 +218,9 @@ class ExportApp:
             metrics=exchange.metrics,
             max_query_bytes=self._max_query_bytes,
         )
-        return await asyncio.to_thread(
-            lambda: json_body(describe(view, offer_of(self._catalogue, asked.dataset, access)))
+        return await self._documents.get(
+            (view, asked.dataset, rights_of(access)),
+            lambda: json_body(describe(view, offer_of(self._catalogue, asked.dataset, access))),
         )
 
     async def _readiness(self, scope: HTTPScope) -> tuple[int, bytes]:

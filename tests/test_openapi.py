@@ -103,6 +103,24 @@ def test_a_column_that_no_parameter_can_name_is_not_promised(name: str) -> None:
     assert schema_of(document_of(ExportApp([odd])), "columns")["items"]["enum"] == [" odd "]
 
 
+def test_a_dataset_that_no_parameter_can_name_is_not_promised() -> None:
+    """The name of a file need not be UTF-8; where it comes first, another has to be asked for."""
+    odd = dataset(lambda: [(1,)], columns=["id"], name="caf\udce9")
+    document = document_of(ExportApp([odd, ORDERS]))
+    assert schema_of(document, "dataset")["enum"] == ["orders"]
+    assert parameters_at(document, f"{PREFIX}/csv")["dataset"]["required"]
+    assert schema_of(document, "dataset", f"{PREFIX}/openapi.json")["enum"] == ["orders"]
+
+
+def test_every_dataset_that_may_be_read_can_be_described(tmp_path: Path) -> None:
+    """Also by the description of another one."""
+    for query in "", "dataset=orders":
+        document = document_of(ExportApp([PEOPLE, ORDERS]), query)
+        assert schema_of(document, "dataset", f"{PREFIX}/openapi.json")["enum"] == ["people", "orders"]
+    guarded = document_of(with_keys(ExportApp([PEOPLE, ORDERS]), tmp_path), **ALICE)
+    assert schema_of(guarded, "dataset", f"{PREFIX}/openapi.json")["enum"] == ["people"]
+
+
 def test_a_dataset_with_more_columns_than_an_export_may_have_wants_a_choice() -> None:
     app = ExportApp([PEOPLE, ORDERS], max_columns=2)
     wide = document_of(app, "dataset=people")

@@ -68,7 +68,7 @@ def describe(view: View, offer: Offer) -> Described:
         **security,
         "paths": {
             path: path_item(page, keys=view.keys, limited=view.limited)
-            for path, page in (*_exports(view, offer), *_pages(view), *_probes(view))
+            for path, page in (*_exports(view, offer), *_pages(view, offer), *_probes(view))
         },
         "components": {
             "headers": HEADERS,
@@ -110,7 +110,7 @@ def _export(found: Format, view: View, offer: Offer) -> Page:
     )
 
 
-def _pages(view: View) -> Iterator[tuple[str, Page]]:
+def _pages(view: View, offer: Offer) -> Iterator[tuple[str, Page]]:
     catalogue = {"application/json": {"schema": named("schemas", "Catalogue")}}
     document = {"application/json": {"schema": DOCUMENT}}
     yield (
@@ -131,7 +131,7 @@ def _pages(view: View) -> Iterator[tuple[str, Page]]:
             "this document; with dataset, of that one alone",
             document,
             (*COUNTED, *ASKED),
-            parameters=parameters_of_document(keys=view.keys),
+            parameters=parameters_of_document(offer, keys=view.keys),
         ),
     )
 

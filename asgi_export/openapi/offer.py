@@ -6,7 +6,7 @@ promises what holds whatever the others say: of one dataset all of its columns, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,18 +16,20 @@ from asgi_export.dataset import Dataset
 from asgi_export.parameters import MAX_TOTAL
 
 MAX_NAMES = 1000
-"""Of datasets in one document, which is made at every request; the catalogue has all of them."""
+"""Of datasets in one document; the catalogue has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What the parameters of an export may be.
 
+    `listed` are the datasets that may be described, `datasets` those that an export may name here.
     `dataset_required` is True where the first dataset is another one than those of `datasets`, and
     `columns_required` where the dataset has more columns than one export may have. `alone`: there is but one dataset,
     or one was asked for. `default_total` is None where it is all rows, or differs.
     """
 
+    listed: tuple[str, ...]
     datasets: tuple[str, ...]
     dataset_required: bool
     alone: bool
@@ -47,9 +49,10 @@ def offer_of(catalogue: Catalogue, name: str, access: AccessPlan) -> Offer:
     chosen = catalogue.dataset(name, access)
     there = tuple(catalogue.readable(access).values())
     asked = [chosen] if name else _exported_whole(there, access, max_columns)
-    columns = _shared([_names(dataset, access) for dataset in asked])
+    columns = _shared(asked, access)
     totals = {dataset.default_limit for dataset in asked}
     return Offer(
+        listed=tuple(islice((dataset.name for dataset in there if _can_be_asked_for(dataset.name)), MAX_NAMES)),
         datasets=tuple([dataset.name for dataset in asked]),
         dataset_required=there[0] not in asked,
         alone=len(there) == 1 or bool(name),
@@ -63,21 +66,27 @@ def offer_of(catalogue: Catalogue, name: str, access: AccessPlan) -> Offer:
 
 def _exported_whole(there: Sequence[Dataset], access: AccessPlan, max_columns: int) -> list[Dataset]:
     """The first of those that can be exported without a choice of columns, or the very first where none can."""
-    whole = (dataset for dataset in there if 0 < len(readable(dataset, access)) <= max_columns)
+    named = (dataset for dataset in there if _can_be_asked_for(dataset.name))
+    whole = (dataset for dataset in named if 0 < len(readable(dataset, access)) <= max_columns)
     return list(islice(whole, MAX_NAMES)) or [there[0]]
 
 
-def _names(dataset: Dataset, access: AccessPlan) -> list[str]:
-    """The columns that the parameter can name: it has commas between names, drops blanks, and is UTF-8."""
-    return [column.name for column in readable(dataset, access) if _can_be_named(column.name)]
+def _can_be_asked_for(name: str) -> bool:
+    """A query string is UTF-8, and the names of files need not be."""
+    return bool(name) and name == name.encode("utf-8", "ignore").decode()
 
 
-def _can_be_named(name: str) -> bool:
-    return "," not in name and bool(name.strip()) and name == name.encode("utf-8", "ignore").decode()
+def _can_be_chosen(column: str) -> bool:
+    """The parameter has commas between names, and drops blanks."""
+    return "," not in column and bool(column.strip()) and _can_be_asked_for(column)
 
 
-def _shared(names: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """The names that are everywhere, in the order of the first."""
-    first, *others = names
-    shared = set(first).intersection(*others)
+def _shared(datasets: Sequence[Dataset], access: AccessPlan) -> tuple[str, ...]:
+    """The columns that all of them have, in the order of the first: one at a time, for the turns of other threads."""
+    first = [column.name for column in readable(datasets[0], access) if _can_be_chosen(column.name)]
+    shared = set(first)
+    for dataset in datasets[1:]:
+        shared.intersection_update([column.name for column in readable(dataset, access)])
+        if not shared:
+            break
     return tuple([name for name in first if name in shared])

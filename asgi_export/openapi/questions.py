@@ -68,9 +68,10 @@ def parameters_of(found: Format, offer: Offer, *, keys: bool) -> Sequence[Descri
     return [*described, *_key_header(keys=keys)]
 
 
-def parameters_of_document(*, keys: bool) -> Sequence[Described]:
-    """Those of the document itself, whose dataset is never needed."""
-    return [*[_described(row) for row in OF_DOCUMENT if row.name != SECRET], *parameters_of_page(keys=keys)]
+def parameters_of_document(offer: Offer, *, keys: bool) -> Sequence[Described]:
+    """Those of the document itself, whose dataset is never needed, and may be any."""
+    there = {"enum": offer.listed} if offer.listed else {}
+    return [*[_described(row, there) for row in OF_DOCUMENT if row.name != SECRET], *parameters_of_page(keys=keys)]
 
 
 def parameters_of_page(*, keys: bool) -> Sequence[Described]:

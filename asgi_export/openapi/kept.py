@@ -1,0 +1,45 @@
+"""Documents as they are sent, made once for all callers that have the same rights."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+
+from asgi_export.access.plans import AccessPlan
+
+MAX_KEPT = 32
+"""Documents in memory; one of a thousand datasets has 100 to 200 KB."""
+
+
+class Documents:
+    """The documents that were asked for last.
+
+    To make one, the columns of many datasets are looked at, a second of a thread's time where there are half a
+    million: so it is made once, and never two at the same time, however many ask.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, bytes] = {}
+        self._making = asyncio.Lock()
+
+    async def get(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
+        """The document of that key; `make` runs in a thread, and what it raises is raised, and not kept."""
+        if key not in self._kept:
+            async with self._making:
+                if key not in self._kept:  # somebody else may have made it meanwhile
+                    made = await asyncio.to_thread(make)
+                    self._keep(key, made)
+                    return made
+        found = self._kept.pop(key)
+        self._kept[key] = found
+        return found
+
+    def _keep(self, key: Hashable, document: bytes) -> None:
+        self._kept[key] = document
+        if len(self._kept) > MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+
+
+def rights_of(access: AccessPlan) -> Hashable:
+    """What of a plan shows in a document. Plans of other names, or read anew from their file, may have the same."""
+    return access.datasets, frozenset(access.columns.items()), access.max_rows
