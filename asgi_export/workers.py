@@ -69,7 +69,6 @@ class Workers:
         self._computing.shutdown(wait=False, cancel_futures=True)
         self._closing.shutdown(wait=False)
 
-
     async def _result(self, job: Future[T], interrupt: Callable[[], None]) -> T:
         self.jobs += 1
         try:
