@@ -141,6 +141,7 @@ def test_cancelling_ends_a_slow_query_in_the_server(
         reader.want_all()
         await monitor.until_waiting_for("PgSleep")
         await cancelled(reader.task, times=times)
+        await monitor.until_quiet()
         assert await monitor.states() == ["idle"]
         assert await rows(datasets["many"], limit=1, columns=["id"]) == [(1,)]
 
