@@ -226,7 +226,12 @@ class ExportApp:
     async def _readiness(self, scope: HTTPScope) -> tuple[int, bytes]:
         await self._ready(scope)
         failed = await failing(
-            {**self._catalogue.checks(), "leases": self._leases.check, **exchange_of(scope).checks}
+            {
+                **self._catalogue.checks(),
+                "leases": self._leases.check,
+                "quotas": self._quotas.check,
+                **exchange_of(scope).checks,
+            }
         )
         if failed:
             return 503, json_body({"status": "unavailable", "error": Unavailable.error, "failing": failed})

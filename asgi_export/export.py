@@ -83,6 +83,7 @@ class ChunkWriter:
             return text
         self._compressed.add(self._compressor.feed(text))
         self._compressed.add(self._compressor.finish())
+        self._given = True  # nothing can follow in this coding
         return self._compressed.joined()
 
     def last_words(self, text: bytes) -> bytes:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from asgi_export import ExportApp
+from asgi_export import ExportApp, Selection, dataset
 from asgi_export.access.caller import Caller, set_caller
 from asgi_export.access.metered import GRANT_BYTES, Meter
 from asgi_export.access.plans import AccessPlan
 from asgi_export.asgi.stream import BrokenOff
-from asgi_export.errors import OverQuota, TooManyRequests
+from asgi_export.errors import OverQuota, TooManyRequests, Unavailable
 from asgi_export.limiter.day_bytes import Grant, MemoryByteQuotas
 from tests.doubles import Client, Recorded, run
 
@@ -35,6 +39,48 @@ class Counted(MemoryByteQuotas):
     async def reserve(self, key: str, limit: int, wanted_bytes: int) -> Grant:
         self.asked.append(wanted_bytes)
         return await super().reserve(key, limit, wanted_bytes)
+
+
+class Far(Counted):
+    """Counts a grant at once, as Redis does, and answers when the test lets it, or fails then."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.asked_now = asyncio.Event()
+        self.answers = asyncio.Event()
+        self._error = error
+
+    async def reserve(self, key: str, limit: int, wanted_bytes: int) -> Grant:
+        grant = await super().reserve(key, limit, wanted_bytes)
+        self.asked_now.set()
+        await self.answers.wait()
+        if self._error:
+            raise self._error
+        return grant
+
+
+class Lost(Counted):
+    """Answers `grants` times, and not again."""
+
+    def __init__(self, grants: int) -> None:
+        super().__init__()
+        self._left = grants
+
+    async def reserve(self, key: str, limit: int, wanted_bytes: int) -> Grant:
+        await self.check()
+        self._left -= 1
+        return await super().reserve(key, limit, wanted_bytes)
+
+    async def check(self) -> None:
+        if not self._left:
+            raise Unavailable("the limit store does not answer", retry_after_seconds=3)
+
+
+@dataset(columns=["noise"])
+async def noise(selection: Selection) -> AsyncIterator[tuple[str]]:
+    """Of which no coding makes little."""
+    for _ in range(2000):
+        yield (os.urandom(64).hex(),)
 
 
 class Keyed:
@@ -114,6 +160,96 @@ def test_a_client_that_leaves_pays_for_no_more_than_was_made() -> None:
         client = Client(leave)
         await client.ask(Keyed(ExportApp([Recorded(None)], quotas=quotas), 10**9))
         assert len(client.body) <= quotas.used <= len(client.body) + GRANT_BYTES // 2
+
+    run(scenario())
+
+
+def test_a_client_that_leaves_during_a_reservation_gets_it_back() -> None:
+    """The store may have counted it by then, though nobody waits for the answer any more."""
+
+    async def scenario() -> None:
+        quotas, client = Far(), Client()
+        request = asyncio.create_task(client.ask(Keyed(ExportApp([Recorded(5000)], quotas=quotas), 10**9)))
+        await quotas.asked_now.wait()
+        assert quotas.used == GRANT_BYTES
+        client.leave()
+        for _ in range(20):  # turns of the loop, in which the producer is cancelled
+            await asyncio.sleep(0)
+        quotas.answers.set()
+        await request
+        assert (client.sent, quotas.used) == ([], 0)
+
+    run(scenario())
+
+
+def test_a_reservation_that_fails_when_nobody_waits_for_it_is_nobody_s_error() -> None:
+    async def scenario() -> None:
+        quotas = Far(error=Unavailable("the limit store does not answer"))
+        meter = Meter(quotas, "alice", 10**9)
+        spending = asyncio.create_task(meter.spend(1))
+        await quotas.asked_now.wait()
+        spending.cancel()
+        with suppress(asyncio.CancelledError):
+            await spending
+        quotas.answers.set()
+        await meter.close()
+
+    run(scenario())
+
+
+def test_without_a_store_that_answers_an_export_is_a_503() -> None:
+    async def scenario() -> None:
+        client = Client()
+        await client.ask(Keyed(ExportApp([Recorded(5000)], quotas=Lost(0)), 10**9))
+        assert (client.status, client.headers[b"retry-after"]) == (503, b"3")
+
+    run(scenario())
+
+
+def test_a_store_that_is_lost_during_an_export_cuts_it_off(caplog: pytest.LogCaptureFixture) -> None:
+    """The source has not failed, and there is nothing to mend where a traceback points at."""
+
+    async def scenario() -> None:
+        client = Client()
+        with pytest.raises(BrokenOff, match="cut off"):
+            await client.ask(Keyed(ExportApp([Recorded(None)], quotas=Lost(1)), 10**9))
+        assert not client.complete
+        assert client.body.endswith(b'"__ERROR__","internal_server_error"\n')
+
+    run(scenario())
+    (record,) = [found for found in caplog.records if found.name == "asgi_export"]
+    assert (record.levelno, record.exc_info) == (logging.WARNING, None)
+    assert "limit store does not answer" in record.message
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"zstd"])
+def test_a_compressed_export_that_cannot_pay_for_its_last_chunk_ends_without_a_word(
+    coding: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its coding has ended by then, and nothing can be said in it any more."""
+    caplog.set_level(logging.DEBUG, "asgi_export.stream")
+
+    async def scenario() -> None:
+        quotas, whole, broken = Counted(), Client(), Client()
+        headers = [(b"accept-encoding", coding)]
+        await whole.ask(Keyed(ExportApp([noise], quotas=quotas), 10**9), headers=headers)
+        with pytest.raises(BrokenOff, match="cut off"):
+            await broken.ask(
+                Keyed(ExportApp([noise], quotas=quotas), quotas.used + len(whole.body) - 1000), headers=headers
+            )
+        assert quotas.used == len(whole.body) + len(broken.body)
+
+    run(scenario())
+    assert [found.message for found in caplog.records if found.name == "asgi_export.stream"] == []
+
+
+def test_quotas_that_do_not_answer_are_named_by_readyz() -> None:
+    async def scenario() -> None:
+        ready, lost = Client(), Client()
+        await ready.ask(ExportApp([Recorded(1)], quotas=Counted()), path="/readyz")
+        await lost.ask(ExportApp([Recorded(1)], quotas=Lost(0)), path="/readyz")
+        assert (ready.status, lost.status) == (200, 503)
+        assert json.loads(lost.body)["failing"] == ["quotas"]
 
     run(scenario())
 
