@@ -93,7 +93,7 @@ class ExportApp:
         quotas: ByteQuotas | None = None,
     ) -> None:
         self._catalogue = Catalogue(sources, ExportBounds(max_columns, max_rows, max_bytes))
-        self._prefix = tuple(prefix.strip("/").split("/"))
+        self._prefix = tuple([segment for segment in prefix.split("/") if segment])
         self._leases: Leases = leases if leases is not None else MemoryLeases()
         self._quotas: ByteQuotas = quotas if quotas is not None else MemoryByteQuotas()
         self._exports = RunningExports(

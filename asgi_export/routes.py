@@ -33,7 +33,7 @@ def find_route(request: Request, prefix: Segments) -> str:
         return CATALOGUE
     if rest is not None and len(rest) == 1 and (rest[0] in FORMATS or rest[0] == DOCUMENT):
         return rest[0]
-    raise NotFound(f"no such path; expected /{'/'.join(prefix)}/ and then {' or '.join(FORMATS)}")
+    raise NotFound(f"no such path; expected {path_of(prefix)}/ and then {' or '.join(FORMATS)}")
 
 
 def path_of(segments: Segments) -> str:

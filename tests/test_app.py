@@ -322,3 +322,22 @@ def test_the_bounds_of_the_settings_hold_in_the_whole_service(api_keys: bool, tm
     assert asked(service, **large).status == 200
     assert asked(service, "x" * 12_001).status == 414
     assert asked(service, headers=[(b"a", b"x" * 50_000)]).status == 431
+
+
+@pytest.mark.parametrize(
+    ("prefix", "path", "status"),
+    [
+        ("/", "/csv", 200),
+        ("", "/csv", 200),
+        ("/data//", "/data/csv", 200),
+        ("/data", "/csv", 404),
+        ("/", "/api/v1/exports/csv", 404),
+    ],
+)
+def test_exports_lie_below_the_prefix_which_may_be_the_root(prefix: str, path: str, status: int) -> None:
+    async def scenario() -> None:
+        client = Client()
+        await client.ask(ExportApp([SimulatedDataset()], prefix=prefix), query="total=1", path=path)
+        assert client.status == status
+
+    run(scenario())
