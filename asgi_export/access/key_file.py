@@ -35,6 +35,8 @@ from asgi_export.toml_file import read_toml
 logger = logging.getLogger("asgi_export.keys")
 
 LOOK_AGAIN_SECONDS = 1.0
+SETTLED_SECONDS = 0.1
+"""What was changed later than that may be half written: an editor or a shell empties a file before it fills it."""
 _OWNER = re.compile(r"[A-Za-z0-9._@+-]{1,64}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _BOUNDS = ("exports_at_once", "max_rows", "max_bytes", "bytes_a_day")
@@ -45,21 +47,27 @@ _KEY_NAMES = {"sha256", "plan", "expires"}
 class KeyFile:
     """A key ring out of a file. The first read raises `StartupError`; a later one that fails keeps the old keys.
 
-    `ring` looks at the file's identity, size and time once a second at most, and reads it when they changed.
+    `ring` looks at the file's identity, size and time once a second at most, and reads it when they changed and
+    nobody is writing it.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, path: Path, *, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
+    ) -> None:
         self._path = path
         self._clock = clock
+        self._wall_clock = wall_clock
+        self._mark = self._look()  # before it is read: what is written meanwhile is seen later
         self._ring = read_key_file(path)
-        self._mark = self._look()
         self._look_at = clock() + LOOK_AGAIN_SECONDS
 
     def ring(self) -> KeyRing:
         """The keys as the file has them, or as it had them when it could last be read."""
         if self._clock() >= self._look_at:
-            self._look_at = self._clock() + LOOK_AGAIN_SECONDS
-            if self._look() != self._mark:
+            mark = self._look()
+            being_written = mark != self._mark and self._is_fresh(mark)
+            self._look_at = self._clock() + (SETTLED_SECONDS if being_written else LOOK_AGAIN_SECONDS)
+            if mark != self._mark and not being_written:
                 self.reload()
         return self._ring
 
@@ -72,6 +80,10 @@ class KeyFile:
             logger.error("the old keys stay: %s", error)
         else:
             logger.info("%s: %d keys", self._path, len(self._ring))
+
+    def _is_fresh(self, mark: tuple[int, int, int] | None) -> bool:
+        """Whether it was changed a moment ago; a time to come says nothing."""
+        return mark is not None and 0 <= self._wall_clock() - mark[2] / 1e9 < SETTLED_SECONDS
 
     def _look(self) -> tuple[int, int, int] | None:
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from asgi_export.access.key_file import LOOK_AGAIN_SECONDS, KeyFile, read_key_file
+from asgi_export.access.key_file import LOOK_AGAIN_SECONDS, SETTLED_SECONDS, KeyFile, read_key_file
 from asgi_export.access.plans import digest_of
 from asgi_export.errors import StartupError
 
@@ -29,7 +30,9 @@ class Clock:
 
 
 def write(path: Path, text: str) -> Path:
+    """A file that was written long ago."""
     path.write_text(text, encoding="utf-8")
+    os.utime(path, (0, time.time() - 60))
     return path
 
 
@@ -112,6 +115,39 @@ def test_a_changed_file_is_read_again_within_a_second(tmp_path: Path) -> None:
     assert held is not None
     assert fresh is not None
     assert (held.name, fresh.name) == ("alice", "bob")
+
+
+def test_a_file_that_is_being_written_is_not_read_before_it_has_settled(tmp_path: Path) -> None:
+    """Emptied first, as a shell's `>` does: nobody loses his key meanwhile."""
+    clock, path = Clock(), tmp_path / "keys.toml"
+    keys = KeyFile(write(path, GOOD), clock=clock, wall_clock=lambda: 1000.0 + clock.now)
+
+    def change(text: str) -> None:
+        path.write_text(text, encoding="utf-8")
+        os.utime(path, (0, 1000.0 + clock.now))
+
+    clock.now += LOOK_AGAIN_SECONDS
+    change("")
+    clock.now += SETTLED_SECONDS / 2
+    during = keys.ring().find("secret")
+    change(GOOD.replace("alice", "bob"))
+    clock.now += SETTLED_SECONDS
+    after = keys.ring().find("secret")
+    assert during is not None
+    assert after is not None
+    assert (during.name, after.name) == ("alice", "bob")
+
+
+def test_a_time_to_come_does_not_keep_a_file_from_being_read(tmp_path: Path) -> None:
+    """The clock of a file server may be ahead."""
+    clock, path = Clock(), tmp_path / "keys.toml"
+    keys = KeyFile(write(path, GOOD), clock=clock)
+    write(path, GOOD.replace("alice", "bob"))
+    os.utime(path, (0, time.time() + 3600))
+    clock.now += LOOK_AGAIN_SECONDS
+    owner = keys.ring().find("secret")
+    assert owner is not None
+    assert owner.name == "bob"
 
 
 def test_a_file_that_was_not_changed_is_not_read_again(tmp_path: Path) -> None:
