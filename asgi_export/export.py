@@ -212,20 +212,19 @@ async def _blocking_chunks(
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     export = _BlockingExport(cursor, writer)
     try:
-        await workers.run(export.enter, interrupt=cursor.interrupt)
-        async with aclosing(_hops(export, workers)) as chunks:
+        begun = _hops(await workers.run(export.begin, interrupt=cursor.interrupt), export, workers)
+        async with aclosing(begun) as chunks:
             yield chunks
     finally:
         if export.entered:
             await workers.finish(export.leave)
 
 
-async def _hops(export: _BlockingExport, workers: Workers) -> AsyncGenerator[bytes, None]:
-    while not export.exhausted:
-        chunk = await workers.run(export.next_chunk, interrupt=export.cursor.interrupt)
-        if chunk:
-            yield chunk
-            export.writer.resume()
+async def _hops(chunk: bytes, export: _BlockingExport, workers: Workers) -> AsyncGenerator[bytes, None]:
+    while chunk:
+        yield chunk
+        export.writer.resume()
+        chunk = b"" if export.exhausted else await workers.run(export.next_chunk, interrupt=export.cursor.interrupt)
 
 
 class _BlockingExport:
@@ -239,19 +238,24 @@ class _BlockingExport:
         self._batches: Iterator[Batch] = iter(())
         self._pieces: list[Batch] = []
 
-    def enter(self) -> None:
+    def begin(self) -> bytes:
+        """Enter the cursor: the first chunk."""
         self._batches = self.cursor.__enter__()
         self.entered = True
         self.writer.begin()
+        return self.next_chunk()
 
     def leave(self) -> None:
+        self.entered = False
         self.cursor.__exit__(None, None, None)
 
     def next_chunk(self) -> bytes:
+        """The next chunk; empty only at the end, when the cursor has been left already."""
         while self._pieces or self._fetch():
             if chunk := self.writer.write(self._pieces.pop(0)):
                 return chunk
         self.exhausted = True
+        self.leave()
         return self.writer.end()
 
     def _fetch(self) -> bool:

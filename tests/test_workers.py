@@ -159,6 +159,56 @@ def test_a_call_that_has_not_begun_never_does(workers: Workers) -> None:
     run(scenario())
 
 
+def test_so_many_calls_at_a_time_in_the_order_in_which_they_came() -> None:
+    async def scenario() -> None:
+        workers = Workers(threads=2)
+        jobs = [Job() for _ in range(4)]
+        tasks = [asyncio.create_task(workers.run(job, interrupt=job.interrupt)) for job in jobs]
+        for job, following in zip(jobs, [*jobs[2:], None, None], strict=True):
+            await job.begun.wait()
+            assert following is None or not following.begun.is_set()
+            job.interrupt()
+        assert await asyncio.gather(*tasks) == ["result"] * 4
+        assert workers.jobs == 0
+        workers.close()
+
+    run(scenario())
+
+
+def test_calls_that_have_become_slow_hold_nobody_up() -> None:
+    async def scenario() -> None:
+        workers = Workers(threads=2, slow_seconds=0.05)
+        slow = [Job() for _ in range(5)]
+        tasks = [asyncio.create_task(workers.run(job, interrupt=job.interrupt)) for job in slow]
+        await asyncio.gather(*[job.begun.wait() for job in slow])
+        assert await workers.run(lambda: 5, interrupt=never) == 5
+        for job in slow:
+            job.interrupt()
+        assert await asyncio.gather(*tasks) == ["result"] * 5
+        workers.close()
+
+    run(scenario())
+
+
+def test_slow_calls_are_bounded_too() -> None:
+    async def scenario() -> None:
+        workers = Workers(threads=1, most_threads=2, slow_seconds=0.01)
+        jobs = [Job() for _ in range(3)]
+        tasks = [asyncio.create_task(workers.run(job, interrupt=job.interrupt)) for job in jobs]
+        await jobs[1].begun.wait()
+        await asyncio.sleep(0.1)
+        assert not jobs[2].begun.is_set()
+        jobs[0].interrupt()
+        await jobs[2].begun.wait()
+        assert not jobs[1].ended
+        for job in jobs:
+            job.interrupt()
+        await asyncio.gather(*tasks)
+        workers.close()
+
+    run(scenario())
+
+
 def test_closing_does_not_queue_behind_slow_queries(workers: Workers) -> None:
     async def scenario() -> None:
         job = Job()
