@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter as Tally
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from asgi_export.asgi.exchange import Exchange
 from asgi_export.figures import Measured
@@ -127,25 +129,28 @@ class Metrics:
 
     def _count_ended(self) -> None:
         ended, self._ended = self._ended, []
-        for exchange, status, seconds in ended:
-            self._count(exchange, status, seconds)
+        decided = [exchange for exchange, _, _ in ended if exchange.limiter_seconds is not None]
+        for status, number in Tally(status for _, status, _ in ended).items():
+            self._status(status).inc(number)
+        for decision, number in Tally(exchange.limiter_decision for exchange in decided).items():
+            self._decision(decision).inc(number)
+        for exchange in decided:
+            self._limiter.observe(cast("float", exchange.limiter_seconds))
+        self._count_exports([(exchange, seconds) for exchange, _, seconds in ended if exchange.ending])
 
-    def _count(self, exchange: Exchange, status: int, seconds: float) -> None:
-        self._status(status).inc()
-        if exchange.limiter_seconds is not None:
-            self._decision(exchange.limiter_decision).inc()
-            self._limiter.observe(exchange.limiter_seconds)
-        if not exchange.ending:
-            return
-        exports, rows, sent, export_seconds, first_byte = self._figures(
-            exchange.dataset, exchange.format, exchange.ending
-        )
-        exports.inc()
-        rows.inc(exchange.rows)
-        sent.inc(exchange.bytes)
-        export_seconds.observe(seconds)
-        if exchange.first_byte_seconds is not None:
-            first_byte.observe(exchange.first_byte_seconds)
+    def _count_exports(self, ended: Sequence[tuple[Exchange, float]]) -> None:
+        alike: dict[tuple[str, str, str], list[tuple[Exchange, float]]] = {}
+        for exchange, seconds in ended:
+            alike.setdefault((exchange.dataset, exchange.format, exchange.ending), []).append((exchange, seconds))
+        for key, found in alike.items():
+            exports, rows, sent, export_seconds, first_byte = self._figures(*key)
+            exports.inc(len(found))
+            rows.inc(sum([exchange.rows for exchange, _ in found]))
+            sent.inc(sum([exchange.bytes for exchange, _ in found]))
+            for exchange, seconds in found:
+                export_seconds.observe(seconds)
+                if exchange.first_byte_seconds is not None:
+                    first_byte.observe(exchange.first_byte_seconds)
 
     def _figures_of(
         self, dataset: str, name: str, ending: str
