@@ -109,15 +109,13 @@ class Outcome:
 def outcome_of(data: bytes) -> Outcome:
     """By the chunks of the body alone. RFC 9112 §7.1 and §8."""
     parts: list[bytes] = []
-    rest = data.partition(b"\r\n\r\n")[2]
-    while rest:
-        size, line_end, rest = rest.partition(b"\r\n")
-        if not line_end or len(rest) < int(size, 16) + 2:
-            return Outcome(False, b"".join([*parts, rest]))
-        parts.append(rest[: int(size, 16)])
-        if not parts[-1]:
-            return Outcome(rest == b"\r\n", b"".join(parts))
-        rest = rest[int(size, 16) + 2 :]
+    at = data.index(b"\r\n\r\n") + 4
+    while (line_end := data.find(b"\r\n", at)) >= 0:
+        begin, size = line_end + 2, int(data[at:line_end], 16)
+        parts.append(data[begin : begin + size])
+        at = begin + size + 2
+        if at > len(data) or not size:
+            return Outcome(at == len(data) and not size, b"".join(parts))
     return Outcome(False, b"".join(parts))
 
 

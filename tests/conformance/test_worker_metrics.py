@@ -42,8 +42,14 @@ def test_exports_of_killed_workers_vanish_from_metrics(empty_redis: RedisServer,
 def worker_pids(server: Server) -> Sequence[int]:
     """Processes of the supervisor that serve. Linux."""
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
-    return [pid for pid, command in commands.items() if "resource_tracker" not in command]
+    return [int(pid) for pid in children if _serves(pid)]
+
+
+def _serves(pid: str) -> bool:
+    try:
+        return "resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return False
 
 
 def _answered(server: Server) -> bool:
