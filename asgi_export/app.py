@@ -13,15 +13,16 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from asgi_export.access.caller import access_of, caller_of
-from asgi_export.access.metered import describe_quota
-from asgi_export.asgi.compress import CODINGS, CompressionLevels
+from asgi_export.access.callers import access_of, caller_of
+from asgi_export.asgi.coding import CODINGS, CompressionLevels
 from asgi_export.asgi.disposition import content_disposition
 from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import answer_lifespan
 from asgi_export.asgi.message import HTTPScope, Receive, Send, send_empty, send_whole
 from asgi_export.asgi.negotiate import IDENTITY, choose_coding
 from asgi_export.asgi.problem import common_headers, send_problem
+from asgi_export.asgi.pump import Bounds, BrokenOff
+from asgi_export.asgi.readiness import failing
 from asgi_export.asgi.request import (
     ACCEPT_ENCODING,
     MAX_HEADER_BYTES,
@@ -30,9 +31,6 @@ from asgi_export.asgi.request import (
     probe_of,
     read_request,
 )
-from asgi_export.asgi.stream import Bounds, BrokenOff
-from asgi_export.catalogue import MAX_COLUMNS, Catalogue, ExportBounds
-from asgi_export.dataset import Dataset, Source
 from asgi_export.errors import (
     ExportError,
     Header,
@@ -42,17 +40,19 @@ from asgi_export.errors import (
     StartupError,
     Unavailable,
 )
-from asgi_export.figures import Figure
+from asgi_export.export.catalogue import MAX_COLUMNS, Catalogue, ExportBounds
+from asgi_export.export.meter import describe_quota
+from asgi_export.export.parameters import OF_DOCUMENT, parse_parameters, shown
+from asgi_export.export.routes import CATALOGUE, DOCUMENT, find_route, path_of
+from asgi_export.export.runner import RunningExports
 from asgi_export.formats import FORMATS, Format
-from asgi_export.limiter.day_bytes import ByteQuotas, MemoryByteQuotas
+from asgi_export.limiter.byte_quota import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
+from asgi_export.measure import Figure
+from asgi_export.openapi.cache import Documents, rights_of
 from asgi_export.openapi.document import View, describe
-from asgi_export.openapi.kept import Documents, rights_of
-from asgi_export.openapi.offer import offer_of
-from asgi_export.parameters import OF_DOCUMENT, parse_parameters, shown
-from asgi_export.readiness import failing
-from asgi_export.routes import CATALOGUE, DOCUMENT, find_route, path_of
-from asgi_export.running import RunningExports
+from asgi_export.openapi.visibility import offer_of
+from asgi_export.table import Dataset, Source
 
 logger = logging.getLogger("asgi_export")
 

@@ -17,11 +17,11 @@ from asgi_export import __version__
 from asgi_export.access.key_file import KeyFile
 from asgi_export.access.plans import digest_of, new_key
 from asgi_export.app import PREFIX
-from asgi_export.dataset import Dataset
 from asgi_export.errors import StartupError
+from asgi_export.export.parameters import shown
 from asgi_export.middleware.metrics import MULTIPROCESS
-from asgi_export.parameters import shown
 from asgi_export.settings import SERVERS, TABLE, Settings, environment_of, load_settings
+from asgi_export.table import Dataset
 
 MAX_LISTED = 20
 
@@ -86,8 +86,8 @@ def serve(flags: dict[str, Any]) -> int:
     settings = load_settings(flags, os.environ)
     os.environ.update(environment_of(flags))  # what `service.app` is made of, here and in workers
     from asgi_export.serving.listening import bind
-    from asgi_export.serving.orders import hold_signals
     from asgi_export.serving.process import serve_alone, serve_as_worker, server_room
+    from asgi_export.serving.signals import hold_signals
     from asgi_export.serving.supervisor import Supervisor
 
     server_room(settings)

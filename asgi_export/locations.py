@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from asgi_export.dataset import Column, Cursor, Dataset, Selection, Source
 from asgi_export.errors import StartupError
-from asgi_export.sources.files import FileSource
-from asgi_export.sources.files_location import is_file_location
-from asgi_export.sources.postgres import PostgresSource
+from asgi_export.sources.files.location import is_file_location
+from asgi_export.sources.files.source import FileSource
+from asgi_export.sources.postgres.source import PostgresSource
 from asgi_export.sources.simulated import SimulatedDataset
-from asgi_export.sources.sqlite import SqliteSource
+from asgi_export.sources.sqlite.source import SqliteSource
+from asgi_export.table import Column, Cursor, Dataset, Selection, Source
 
 _NAMED = re.compile(r"([^=:/\\]+)=(.+)", re.DOTALL)
 _CREDENTIALS = re.compile(r"//.*@", re.DOTALL)

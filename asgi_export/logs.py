@@ -11,7 +11,7 @@ from typing import Any
 
 from asgi_export.access.credentials import without_key
 from asgi_export.asgi.exchange import REQUEST_ID
-from asgi_export.asgi.stream import BrokenOff
+from asgi_export.asgi.pump import BrokenOff
 from asgi_export.middleware.observe import AccessLine
 
 SERVER_LOGGERS = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "hypercorn.access", "hypercorn.error", "asyncio")

@@ -14,25 +14,25 @@ from typing import Any
 
 from asgi_export.access.key_file import KeyFile
 from asgi_export.app import ExportApp
-from asgi_export.asgi.compress import CompressionLevels
+from asgi_export.asgi.coding import CompressionLevels
 from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import answer_lifespan
 from asgi_export.asgi.message import ASGIApp
 from asgi_export.asgi.problem import send_problem
+from asgi_export.asgi.pump import Bounds
 from asgi_export.asgi.request_body import WithoutRequestBodies
-from asgi_export.asgi.stream import Bounds
 from asgi_export.errors import StartupError, Unavailable
-from asgi_export.figures import Measured
-from asgi_export.limiter.day_bytes import ByteQuotas, MemoryByteQuotas
+from asgi_export.limiter.byte_quota import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
 from asgi_export.limiter.memory_store import MemoryStore
-from asgi_export.limiter.redis_day_bytes import RedisByteQuotas
+from asgi_export.limiter.redis_byte_quota import RedisByteQuotas
 from asgi_export.limiter.redis_leases import RedisLeases
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.store import Store
 from asgi_export.locations import open_locations
 from asgi_export.logs import set_up_logs
-from asgi_export.middleware.api_keys import ApiKeys
+from asgi_export.measure import Measured
+from asgi_export.middleware.callers import ApiKeys
 from asgi_export.middleware.metrics import Metrics, metrics_available
 from asgi_export.middleware.observe import Observe
 from asgi_export.middleware.rate_limit import RateLimit

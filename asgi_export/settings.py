@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from asgi_export.catalogue import MAX_COLUMNS
 from asgi_export.errors import StartupError
+from asgi_export.export.catalogue import MAX_COLUMNS
 from asgi_export.limiter.redis_leases import LEASE_SECONDS
 from asgi_export.limiter.rules import parse_rules
 from asgi_export.limiter.sliding_window import Rule

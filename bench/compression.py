@@ -34,11 +34,11 @@ import zstandard
 from isal import isal_zlib
 
 from asgi_export import Selection, SimulatedDataset, SqliteSource, dataset
-from asgi_export.asgi.compress import CODINGS, GZIP_WINDOW_BITS, CompressionLevels, Compressor, Gzip, Zstd
-from asgi_export.dataset import Dataset, Dialect
-from asgi_export.export import ChunkWriter, open_chunks
+from asgi_export.asgi.coding import CODINGS, GZIP_WINDOW_BITS, CompressionLevels, Compressor, Gzip, Zstd
+from asgi_export.export.chunks import ChunkWriter, open_chunks
 from asgi_export.formats import FORMATS
-from asgi_export.workers import Workers
+from asgi_export.table import Dataset, Dialect
+from asgi_export.threads import Workers
 from tests.flights import flights_database
 
 MOST_BYTES = 24 * 2**20

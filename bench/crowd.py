@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-from asgi_export.dataset import Dataset, Dialect, Selection
-from asgi_export.export import ChunkWriter, open_chunks
+from asgi_export.export.chunks import ChunkWriter, open_chunks
 from asgi_export.formats import FORMATS
-from asgi_export.sources.sqlite import SqliteSource
-from asgi_export.workers import THREADS, Workers
+from asgi_export.sources.sqlite.source import SqliteSource
+from asgi_export.table import Dataset, Dialect, Selection
+from asgi_export.threads import THREADS, Workers
 from bench.servers import sqlite_file
 
 EXPORTS = 64

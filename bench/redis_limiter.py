@@ -27,8 +27,8 @@ from limits.aio.storage import RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from asgi_export import RedisStore, Rule
-from asgi_export.limiter.redis_driver import Redis
-from asgi_export.limiter.redis_link import RedisLink, pack
+from asgi_export.redis_client.driver import Redis
+from asgi_export.redis_client.link import RedisLink, pack
 from tests.redis_server import RedisServer, running
 
 TURNS = 7

@@ -19,8 +19,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
-from asgi_export.dataset import Selection
 from asgi_export.sources.simulated import SimulatedDataset, blocks
+from asgi_export.table import Selection
 
 SERVERS = ("uvicorn", "hypercorn")
 EXPORT = "/api/v1/exports/csv"

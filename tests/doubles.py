@@ -11,7 +11,7 @@ from typing import Any, Self
 from asgiref.testing import ApplicationCommunicator
 
 from asgi_export import Column, Selection
-from asgi_export.dataset import Batch, Row
+from asgi_export.table import Batch, Row
 
 COLUMNS = (Column("id", "integer"), Column("text", "text"))
 ROW_TEXT = "x" * 60

@@ -12,12 +12,12 @@ import pytest
 
 from asgi_export import Column, ExportApp, SimulatedDataset, dataset
 from asgi_export.access.plans import digest_of
-from asgi_export.asgi.stream import BrokenOff
-from asgi_export.dataset import Dataset
+from asgi_export.asgi.pump import BrokenOff
 from asgi_export.errors import SourceFailed, StartupError, Unavailable
 from asgi_export.limiter.rules import parse_rules
 from asgi_export.service import make_service
 from asgi_export.settings import Settings
+from asgi_export.table import Dataset
 from tests.doubles import Client, Recorded, communicator, run
 
 ALLOW = b"GET, HEAD, OPTIONS"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from asgi_export import ExportApp
-from asgi_export.access.caller import Caller, set_caller
+from asgi_export.access.callers import Caller, set_caller
 from asgi_export.access.plans import AccessPlan
-from asgi_export.asgi.stream import BrokenOff
-from asgi_export.dataset import Dataset
+from asgi_export.asgi.pump import BrokenOff
 from asgi_export.limiter.leases import MemoryLeases
+from asgi_export.table import Dataset
 from tests.doubles import Client, Recorded, run
 
 EXPORTS = "/api/v1/exports"

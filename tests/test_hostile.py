@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from asgi_export import ExportApp, Observe, RateLimit, SimulatedDataset
+from asgi_export.export.parameters import PARAMETERS
 from asgi_export.middleware.metrics import Metrics
-from asgi_export.parameters import PARAMETERS
 from tests.doubles import Client, Recorded, http_scope
 
 NAMES = [parameter.name for parameter in PARAMETERS]

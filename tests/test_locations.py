@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from asgi_export.dataset import Selection
 from asgi_export.errors import StartupError
 from asgi_export.locations import Prefixed, open_location, open_locations
-from asgi_export.sources.files import FileSource
-from asgi_export.sources.postgres import PostgresSource
+from asgi_export.sources.files.source import FileSource
+from asgi_export.sources.postgres.source import PostgresSource
 from asgi_export.sources.simulated import SimulatedDataset
-from asgi_export.sources.sqlite import SqliteSource
+from asgi_export.sources.sqlite.source import SqliteSource
+from asgi_export.table import Selection
 
 
 @pytest.fixture

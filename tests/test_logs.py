@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from asgi_export import ExportApp, Observe, RateLimit
 from asgi_export.asgi.exchange import REQUEST_ID
-from asgi_export.asgi.stream import BrokenOff
+from asgi_export.asgi.pump import BrokenOff
 from asgi_export.logs import (
     LINE,
     LOST_CONNECTION,

@@ -16,8 +16,8 @@ import pytest
 
 from asgi_export import errors
 from asgi_export.cli import parser
+from asgi_export.export.parameters import PARAMETERS, Parameter
 from asgi_export.formats import FORMATS
-from asgi_export.parameters import PARAMETERS, Parameter
 from asgi_export.settings import TABLE, Setting, Settings
 from tests.conformance.servers import ROOT, Server, running
 

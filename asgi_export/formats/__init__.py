@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from asgi_export.dataset import Column, Dialect, Encoder
 from asgi_export.errors import StartupError, Unavailable
 from asgi_export.extras import import_extra
 from asgi_export.formats.delimited import DelimitedEncoder
 from asgi_export.formats.json_lines import JsonLinesEncoder
+from asgi_export.table import Column, Dialect, Encoder
 
 ERROR_LINE = b'"__ERROR__","internal_server_error"'
 """The last line of a broken export for clients that cannot see a broken connection."""

@@ -15,11 +15,11 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from asgi_export.dataset import Batch, Column, Dialect, Row, Rows
 from asgi_export.errors import SourceFailed
 from asgi_export.formats.arrow.batches import record_batches
+from asgi_export.formats.arrow.schema import schema_of_rows, values_for
 from asgi_export.formats.arrow.values import portable
-from asgi_export.formats.arrow_schema import schema_of_rows, values_for
+from asgi_export.table import Batch, Column, Dialect, Row, Rows
 
 SAMPLE_ROWS = 4096
 GROUP_ROWS = 128 * 1024

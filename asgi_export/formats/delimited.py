@@ -21,10 +21,10 @@ from numbers import Number
 from types import NoneType
 from typing import Any, cast
 
-from asgi_export.dataset import ArrowArray, ArrowStream, Batch, Column, Dialect, Rows
 from asgi_export.errors import SourceFailed
-from asgi_export.formats.arrow_text import ArrowText, arrow_rows
+from asgi_export.formats.arrow.text import ArrowText, arrow_rows
 from asgi_export.formats.value_text import CONVERTERS
+from asgi_export.table import ArrowArray, ArrowStream, Batch, Column, Dialect, Rows
 
 BOM = b"\xef\xbb\xbf"
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

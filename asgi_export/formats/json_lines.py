@@ -15,10 +15,10 @@ from math import isfinite
 from types import NoneType
 from typing import Any, cast
 
-from asgi_export.dataset import Batch, Column, Dialect, Rows
 from asgi_export.errors import SourceFailed
 from asgi_export.extras import import_extra
 from asgi_export.formats.value_text import is_nested, json_text, text_of
+from asgi_export.table import Batch, Column, Dialect, Rows
 
 
 class JsonLinesEncoder:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from math import ceil
 from secrets import token_hex
 
-from asgi_export.limiter.redis_script import Script, read_script
-from asgi_export.limiter.shared_redis import SharedRedis
+from asgi_export.redis_client.script import Script, read_script
+from asgi_export.redis_client.shared import SharedRedis
 
 
 def _fresh_name() -> bytes:
@@ -42,9 +42,9 @@ class LeaseSets:
     def __init__(self, redis: SharedRedis, *, lease_seconds: float) -> None:
         self._redis = redis
         self._life = b"%d" % ceil(lease_seconds * 1e6)
-        self._take_script = Script(read_script("take_lease.lua"))
-        self._renew_script = Script(read_script("renew_leases.lua"))
-        self._remove_script = Script(read_script("give_back_leases.lua"))
+        self._take_script = Script(read_script("asgi_export.limiter", "take_lease.lua"))
+        self._renew_script = Script(read_script("asgi_export.limiter", "renew_leases.lua"))
+        self._remove_script = Script(read_script("asgi_export.limiter", "give_back_leases.lua"))
 
     async def take(self, lease: Lease, *, seconds: float = 0.0) -> bool:
         """Have it counted, unless its key has `limit` others."""

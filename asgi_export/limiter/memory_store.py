@@ -8,9 +8,9 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
-from asgi_export.figures import Figure
 from asgi_export.limiter.hit_log import HitLog, HitLogs
 from asgi_export.limiter.sliding_window import Decision, Rule, judge, longest_window_ns
+from asgi_export.measure import Figure
 
 _STEPS = 2
 """Every admitted hit looks at so many keys that may be dead: more go than come, without a timer or a sweep."""

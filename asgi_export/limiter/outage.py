@@ -7,15 +7,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, TypeAlias
 
 from asgi_export.errors import Unavailable
 from asgi_export.limiter.memory_store import MemoryStore
 from asgi_export.limiter.sliding_window import Decision, Rule, judge, longest_window_ns
-
-OnFailure: TypeAlias = Literal["local", "allow", "deny"]
-
-POLICIES: tuple[OnFailure, ...] = ("local", "allow", "deny")
+from asgi_export.redis_client.shared import OnFailure
 
 _MOST_HANDED_IN = 5000
 """Hits of one key: what one command carries without holding the store for more than some milliseconds."""

@@ -31,8 +31,8 @@ from typing import Any
 from asgi_export.errors import Unavailable
 from asgi_export.limiter.lease_sets import Lease, LeaseSets
 from asgi_export.limiter.leases import MemoryLeases
-from asgi_export.limiter.redis_driver import StoreDown
-from asgi_export.limiter.shared_redis import SharedRedis, expect
+from asgi_export.redis_client.driver import StoreDown
+from asgi_export.redis_client.shared import SharedRedis, expect
 
 logger = logging.getLogger("asgi_export.limiter")
 

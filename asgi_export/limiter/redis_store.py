@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
-from asgi_export.figures import Figure
-from asgi_export.limiter.outage import Fallback, HandIn, OnFailure
-from asgi_export.limiter.redis_driver import Reply, StoreDown
-from asgi_export.limiter.redis_script import Script, read_script
+from asgi_export.limiter.outage import Fallback, HandIn
 from asgi_export.limiter.refusals import Refusals
-from asgi_export.limiter.shared_redis import SharedRedis, expect
 from asgi_export.limiter.sliding_window import Decision, Rule, Usage, decide
+from asgi_export.measure import Figure
+from asgi_export.redis_client.driver import Reply, StoreDown
+from asgi_export.redis_client.script import Script, read_script
+from asgi_export.redis_client.shared import OnFailure, SharedRedis, expect
 
 LONGEST_WINDOW_US = 2**51
 """71 years: a script reckons in doubles, and an expiry has to fit."""
@@ -57,8 +57,8 @@ class RedisStore:
         self.redis = SharedRedis(url, bound_seconds=bound_seconds, on_failure=on_failure, prefix=prefix)
         self.redis.attach(self)
         self._clock_ns = clock_ns
-        self._hit_script = Script(read_script("hit.lua"))
-        self._hand_in_script = Script(read_script("hand_in.lua"))
+        self._hit_script = Script(read_script("asgi_export.limiter", "hit.lua"))
+        self._catch_up_script = Script(read_script("asgi_export.limiter", "catch_up.lua"))
         self._refusals = Refusals(max_keys)
         self._fallback = Fallback(on_failure, instances=instances, max_keys=max_keys, clock_ns=clock_ns)
 
@@ -127,7 +127,7 @@ class RedisStore:
         while (missed := self._fallback.take()) is not None:
             account = self._account(missed)
             try:
-                count += await self.redis.ask_anyway(self._hand_in_script, self._stored(missed.key), *account)
+                count += await self.redis.ask_anyway(self._catch_up_script, self._stored(missed.key), *account)
             except StoreDown:
                 self._fallback.put_back(missed)
                 raise

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from asgi_export.asgi.exchange import Exchange
-from asgi_export.figures import Measured
+from asgi_export.measure import Measured
 from asgi_export.middleware.metrics_live import LiveFigures
 
 try:

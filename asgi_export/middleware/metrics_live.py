@@ -14,7 +14,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from asgi_export.figures import Figure, Measured
+from asgi_export.measure import Figure, Measured
 
 with suppress(ImportError):  # nobody makes figures live then
     from prometheus_client import CollectorRegistry, Counter, Gauge

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from asgi_export.access.caller import caller_of
+from asgi_export.access.callers import caller_of
 from asgi_export.access.credentials import key_of
 from asgi_export.asgi.exchange import Exchange, exchange_of
 from asgi_export.asgi.lifespan import AroundLifespan

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from asgi_export.formats import FORMATS, Format
-from asgi_export.openapi.answers import (
+from asgi_export.openapi.parameters import (
+    parameters_of,
+    parameters_of_document,
+    parameters_of_page,
+    shared_parameters,
+)
+from asgi_export.openapi.paths import ANY, ASKED, COUNTED, Page, path_item
+from asgi_export.openapi.responses import (
     ALWAYS,
     HEADERS,
     PROBLEM,
@@ -17,15 +24,8 @@ from asgi_export.openapi.answers import (
     named,
     problem,
 )
-from asgi_export.openapi.offer import Offer
-from asgi_export.openapi.pages import ANY, ASKED, COUNTED, Page, path_item
-from asgi_export.openapi.questions import (
-    parameters_of,
-    parameters_of_document,
-    parameters_of_page,
-    shared_parameters,
-)
 from asgi_export.openapi.schemas import CATALOGUE, DOCUMENT, NOT_READY, OK, TEXT, VERSION
+from asgi_export.openapi.visibility import Offer
 
 API_VERSION = "v1"
 

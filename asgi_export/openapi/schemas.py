@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from asgi_export.errors import Unavailable
-from asgi_export.openapi.answers import Described
+from asgi_export.openapi.responses import Described
 
 VERSION = "3.1.1"
 

@@ -21,10 +21,10 @@ from typing import Protocol
 
 from asgi_export.app import ExportApp
 from asgi_export.asgi.message import ASGIApp
-from asgi_export.asgi.stream import PRODUCER
+from asgi_export.asgi.pump import PRODUCER
 from asgi_export.extras import import_extra
 from asgi_export.service import make_export_app, make_service, make_store
-from asgi_export.serving.orders import Orders, orders_by_pipe, orders_by_signals
+from asgi_export.serving.signals import Orders, orders_by_pipe, orders_by_signals
 from asgi_export.settings import Settings, load_settings
 
 CLOSE_SECONDS = 2.0

@@ -14,8 +14,8 @@ from multiprocessing import Pipe, get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-from asgi_export.serving.orders import DRAIN, HURRY, OnSignal, on_signals
 from asgi_export.serving.process import CLOSE_SECONDS, NOT_STARTED
+from asgi_export.serving.signals import DRAIN, HURRY, OnSignal, on_signals
 
 logger = logging.getLogger("asgi_export")
 

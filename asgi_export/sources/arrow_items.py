@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from asgi_export.dataset import ArrowArray, ArrowStream
 from asgi_export.errors import SourceFailed
 from asgi_export.extras import import_extra
+from asgi_export.table import ArrowArray, ArrowStream
 
 SLICE_CELLS = 64 * 1024
 """About a megabyte of text: what is encoded between two sends."""

@@ -6,7 +6,7 @@ bounded by rows, by cells (the time to encode it) and by the bytes of its values
 
 from __future__ import annotations
 
-from asgi_export.dataset import Rows
+from asgi_export.table import Rows
 
 MAX_ROWS = 1000
 MAX_CELLS = 4096

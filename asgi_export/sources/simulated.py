@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from asgi_export.dataset import Batch, Column, Cursor, Row, Selection
+from asgi_export.table import Batch, Column, Cursor, Row, Selection
 
 DEFAULT_LIMIT = 10_000
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from asgi_export import Bounds, ExportApp, dataset
-from asgi_export.asgi.stream import MAX_CHUNK_BYTES, BrokenOff
-from asgi_export.export import CHUNK_BYTES
+from asgi_export.asgi.pump import MAX_CHUNK_BYTES, BrokenOff
+from asgi_export.export.chunks import CHUNK_BYTES
 from tests.doubles import Blocking, Client, Recorded, run
 
 ERROR_LINE = b'"__ERROR__","internal_server_error"\n'
@@ -61,7 +61,7 @@ class Stopped:
 
 
 def test_chunks_are_neither_small_nor_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asgi_export.export.time", Stopped())
+    monkeypatch.setattr("asgi_export.export.chunks.time", Stopped())
 
     async def scenario() -> None:
         client = Client()

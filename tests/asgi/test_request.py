@@ -8,7 +8,7 @@ import pytest
 
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, parse_query, read_request
 from asgi_export.errors import BadRequest, HeadersTooLarge, NotFound, QueryTooLong
-from asgi_export.routes import CATALOGUE, find_route
+from asgi_export.export.routes import CATALOGUE, find_route
 from tests.doubles import http_scope
 
 PREFIX = ("api", "v1", "exports")

@@ -14,7 +14,7 @@ from contextlib import closing
 
 import pytest
 
-from asgi_export.workers import THREADS
+from asgi_export.threads import THREADS
 from tests.conformance.servers import Server, ask, curl, eventually, get, readable, running
 
 CSV = "/api/v1/exports/csv"

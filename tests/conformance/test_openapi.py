@@ -10,8 +10,8 @@ import pytest
 import schemathesis
 
 from tests.conformance.servers import running
-from tests.described import KEY, KEYS
 from tests.fuzzed import configured, expect_nothing, findings
+from tests.openapi.described import KEY, KEYS
 
 MANY = ("--port", "0", "--limit", "1000000/1s")
 BOUNDED = {"ASGI_EXPORT_MAX_ROWS": "10000"}

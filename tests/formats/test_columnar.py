@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from asgi_export.dataset import Batch, Column, Dialect
 from asgi_export.errors import SourceFailed
 from asgi_export.formats import FORMATS
 from asgi_export.formats.columnar import GROUP_ROWS, SAMPLE_ROWS, ArrowEncoder, ColumnarEncoder, ParquetEncoder
+from asgi_export.table import Batch, Column, Dialect
 
 Read = Callable[[bytes], pa.Table]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from asgi_export.dataset import Column, Dialect
 from asgi_export.formats.delimited import DelimitedEncoder
+from asgi_export.table import Column, Dialect
 from tests.formats.csv_stringify import Case, load_cases
 
 DEFAULT = Dialect()

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_export.dataset import Column, Dialect, Row
 from asgi_export.errors import SourceFailed
 from asgi_export.formats.delimited import DelimitedEncoder
+from asgi_export.table import Column, Dialect, Row
 
 
 def encode(rows: list[Row], dialect: Dialect = Dialect(header=False), names: str = "") -> bytes:  # noqa: B008

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_export.dataset import Batch, Column
 from asgi_export.errors import SourceFailed
 from asgi_export.formats.json_lines import JsonLinesEncoder
+from asgi_export.table import Batch, Column
 
 
 def encode(batch: Batch, names: str = "abcdefgh") -> bytes:

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeAlias
 
 from asgi_export.limiter.leases import MemoryLeases
 from asgi_export.limiter.redis_leases import RedisLeases
-from asgi_export.limiter.redis_script import read_script
-from asgi_export.limiter.shared_redis import SharedRedis
+from asgi_export.redis_client.script import read_script
+from asgi_export.redis_client.shared import SharedRedis
 from tests.limiter.redis_subject import EPOCH_NS, NOW, Change, by_test_clock, unchanged
 from tests.limiter.subject import finished
 from tests.redis_server import RedisServer
@@ -53,7 +53,11 @@ class RedisLeaseSubject:
         ]
         for instance in self.instances:
             for name, file in SCRIPTS.items():
-                setattr(instance._sets, name, by_test_clock(change(read_script(f"{file}.lua").decode())))
+                setattr(
+                    instance._sets,
+                    name,
+                    by_test_clock(change(read_script("asgi_export.limiter", f"{file}.lua").decode())),
+                )
         self.client = client
         self._runner = runner
         self._turn = 0

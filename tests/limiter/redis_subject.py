@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from asgi_export.limiter.redis_script import Script, read_script
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import NANOSECONDS, Decision, Rule
+from asgi_export.redis_client.script import Script, read_script
 from tests.limiter.subject import MakeSubject, MovableClock
 from tests.redis_server import RedisServer
 
@@ -59,7 +59,7 @@ class RedisSubject:
     def __init__(self, server: RedisServer, client: Any, runner: asyncio.Runner, change: Change = unchanged) -> None:
         self.clock = MovableClock(EPOCH_NS)
         self.store = RedisStore(server.url, bound_seconds=5.0, clock_ns=self.clock)
-        self.store._hit_script = by_test_clock(change(read_script("hit.lua").decode()))
+        self.store._hit_script = by_test_clock(change(read_script("asgi_export.limiter", "hit.lua").decode()))
         self._client = client
         self._runner = runner
         client.flushdb()

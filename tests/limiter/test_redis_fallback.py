@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from asgi_export.limiter.outage import _MOST_HANDED_IN, Fallback, OnFailure
+from asgi_export.limiter.outage import _MOST_HANDED_IN, Fallback
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
+from asgi_export.redis_client.shared import OnFailure
 from tests.limiter.subject import MovableClock, finished
 
 FIVE = (Rule(5, NANOSECONDS),)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from asgi_export.limiter.redis_script import read_script
+from asgi_export.redis_client.script import read_script
 from tests.limiter.lease_subject import SCRIPTS, redis_leases
 from tests.limiter.lease_trial import LEASE_CONTRACT, MakeSubject
 from tests.redis_server import RedisServer
@@ -62,7 +62,7 @@ def test_keeps_the_contract(check: Callable[[MakeSubject], None], redis_server: 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_the_suite_kills(mutant: Mutant, redis_server: RedisServer) -> None:
     """A mutant that lives means a sentence of the contract that nothing holds."""
-    sources = [read_script(f"{file}.lua").decode() for file in SCRIPTS.values()]
+    sources = [read_script("asgi_export.limiter", f"{file}.lua").decode() for file in SCRIPTS.values()]
     assert sum(source.count(mutant.right) for source in sources) == 1
     with redis_leases(redis_server, mutant) as make:
         assert any(fails(check, make) for check in LEASE_CONTRACT)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from asgi_export.limiter.lease_sets import Lease
-from asgi_export.limiter.redis_driver import StoreDown
 from asgi_export.limiter.redis_leases import RedisLeases
 from asgi_export.limiter.redis_store import RedisStore
-from asgi_export.limiter.shared_redis import SharedRedis
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
+from asgi_export.redis_client.driver import StoreDown
+from asgi_export.redis_client.shared import SharedRedis
 from tests.limiter.lease_subject import redis_leases
 from tests.limiter.lease_trial import LIFE_US, MakeSubject
 from tests.redis_server import RedisServer

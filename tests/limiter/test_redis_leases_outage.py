@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from asgi_export.errors import Unavailable
-from asgi_export.limiter import shared_redis
 from asgi_export.limiter.redis_leases import RedisLeases
 from asgi_export.limiter.redis_store import RedisStore
-from asgi_export.limiter.shared_redis import SharedRedis
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
+from asgi_export.redis_client import shared as shared_redis
+from asgi_export.redis_client.shared import SharedRedis
 from tests.redis_server import DURABLE, RedisServer, running
 
 KEY = "ax:{1ec1c26b50d5d3c58d9583181af80766}:leases"

@@ -13,12 +13,13 @@ import pytest
 
 from asgi_export.asgi.exchange import REQUEST_ID
 from asgi_export.errors import Unavailable
-from asgi_export.limiter import shared_redis
-from asgi_export.limiter.outage import HandIn, OnFailure
-from asgi_export.limiter.redis_script import Script
+from asgi_export.limiter.outage import HandIn
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
 from asgi_export.logs import RequestIds
+from asgi_export.redis_client import shared as shared_redis
+from asgi_export.redis_client.script import Script
+from asgi_export.redis_client.shared import OnFailure
 from tests.redis_server import DURABLE, RedisServer, running
 
 DIGESTS = "ax:{[0-9a-f]*"
@@ -335,19 +336,19 @@ def test_a_server_that_answers_with_errors_is_an_outage_until_it_takes_hits_agai
 
 def test_what_could_not_be_handed_in_is_handed_in_by_the_next_probe(empty_redis: RedisServer) -> None:
     async def scenario(store: RedisStore, other: RedisStore) -> None:
-        good, bad = store._hand_in_script, Script(b"return redis.error_reply('not now')")
+        good, bad = store._catch_up_script, Script(b"return redis.error_reply('not now')")
         put_back = store._fallback.put_back
 
         def notice(taken: HandIn) -> None:
-            store._hand_in_script = good
+            store._catch_up_script = good
             put_back(taken)
 
-        store._hand_in_script, store._fallback.put_back = bad, notice  # type: ignore[method-assign]
+        store._catch_up_script, store._fallback.put_back = bad, notice  # type: ignore[method-assign]
         empty_redis.kill()
         assert await admitted(store, 6) == 6
         empty_redis.start()
         await back(store)
-        assert store._hand_in_script is good
+        assert store._catch_up_script is good
         assert await admitted(other, 20) == 4
 
     with_stores(empty_redis, scenario, 2)

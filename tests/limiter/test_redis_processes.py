@@ -9,9 +9,9 @@ from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 
-from asgi_export.limiter.redis_driver import Reply
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import Decision, Rule
+from asgi_export.redis_client.driver import Reply
 from tests.redis_server import RedisServer
 
 PROCESSES = 4

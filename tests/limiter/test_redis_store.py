@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import pytest
 
 from asgi_export.errors import StartupError, Unavailable
-from asgi_export.limiter import redis_driver
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
+from asgi_export.redis_client import driver as redis_driver
 from tests.limiter.subject import MovableClock
 from tests.redis_server import RedisServer
 

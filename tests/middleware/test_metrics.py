@@ -16,12 +16,12 @@ import pytest
 from asgi_export import ExportApp, MemoryStore, Observe, RateLimit, SimulatedDataset
 from asgi_export.asgi.exchange import Exchange
 from asgi_export.errors import Unavailable
-from asgi_export.figures import Figure, Measured
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import Decision, Rule
+from asgi_export.measure import Figure, Measured
 from asgi_export.middleware.metrics import MOST_ENDED, MULTIPROCESS, Metrics, forget_the_dead
 from asgi_export.middleware.metrics_live import KINDS, Kind
-from asgi_export.sources.postgres import PostgresSource
+from asgi_export.sources.postgres.source import PostgresSource
 from tests.conformance.servers import ENVIRONMENT, ROOT, eventually
 from tests.doubles import Client
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from asgi_export import Bounds, ExportApp, Observe, RateLimit, SimulatedDataset
 from asgi_export.asgi.exchange import Exchange
-from asgi_export.asgi.stream import BrokenOff
+from asgi_export.asgi.pump import BrokenOff
 from asgi_export.middleware.metrics import Metrics
 from asgi_export.middleware.observe import MAX_PATH_CHARACTERS, access_line
 from tests.doubles import Client, Recorded, http_scope

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 
 from asgi_export.logs import set_up_logs
 from asgi_export.serving import supervisor
-from asgi_export.serving.orders import orders_by_pipe
+from asgi_export.serving.signals import orders_by_pipe
 
 
 def say(word: str) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import asyncpg  # type: ignore[import-untyped, unused-ignore]
 
-from asgi_export.dataset import Batch, Dialect, Selection
 from asgi_export.formats.delimited import DelimitedEncoder
-from asgi_export.sources.postgres import PostgresDataset, PostgresSource
+from asgi_export.sources.postgres.source import PostgresDataset, PostgresSource
+from asgi_export.table import Batch, Dialect, Selection
 from tests.postgres_server import PASSWORD, PostgresServer
 
 READER = "reader"

@@ -11,10 +11,10 @@ import sys
 
 import pytest
 
-from asgi_export.dataset import Dialect, Selection
 from asgi_export.errors import SourceFailed, StartupError, Unavailable
-from asgi_export.sources.postgres import PostgresDataset, PostgresSource, copy_can_write
-from asgi_export.sources.postgres_driver import database_of, place_of
+from asgi_export.sources.postgres.driver import database_of, place_of
+from asgi_export.sources.postgres.source import PostgresDataset, PostgresSource, copy_can_write
+from asgi_export.table import Dialect, Selection
 from tests.postgres_server import PASSWORD
 from tests.sources.postgres_shop import (
     DATABASE,
@@ -335,7 +335,7 @@ def test_a_missing_driver_is_named_with_what_to_install() -> None:
     program = """
 import asyncio, sys
 sys.modules["asyncpg"] = None
-from asgi_export.sources.postgres import PostgresSource
+from asgi_export.sources.postgres.source import PostgresSource
 from asgi_export.errors import StartupError
 try:
     asyncio.run(PostgresSource("postgresql://127.0.0.1/db").start())

@@ -10,10 +10,10 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
-from asgi_export.dataset import Dialect, Selection
 from asgi_export.errors import ExportError, SourceFailed, Unavailable
-from asgi_export.sources.postgres import PostgresDataset
-from asgi_export.sources.postgres_driver import cause_of
+from asgi_export.sources.postgres.driver import cause_of
+from asgi_export.sources.postgres.source import PostgresDataset
+from asgi_export.table import Dialect, Selection
 from tests.postgres_server import PASSWORD
 from tests.sources.postgres_shop import MANY, Monitor, Shop, batches, rows, run
 
@@ -182,7 +182,7 @@ def test_a_query_whose_connection_had_to_be_dropped_ends_in_the_server(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The query sleeps and writes nothing; the bound is too short for it to acknowledge."""
-    monkeypatch.setattr("asgi_export.sources.postgres_cursor.LEAVE_SECONDS", 0.0)
+    monkeypatch.setattr("asgi_export.sources.postgres.cursor.LEAVE_SECONDS", 0.0)
 
     async def test(datasets: Datasets, monitor: Monitor) -> None:
         reader = Reader(datasets["asleep"], COPY)
@@ -367,7 +367,7 @@ def test_a_table_that_is_dropped_or_altered_after_the_start_is_a_clear_failure(s
 def test_closing_the_source_ends_exports_that_still_run(
     shop: Shop, dialect: Dialect | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asgi_export.sources.postgres.CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("asgi_export.sources.postgres.source.CLOSE_SECONDS", 0.1)
 
     async def main() -> None:
         source = shop.source()

@@ -13,9 +13,9 @@ from uuid import UUID
 
 import pytest
 
-from asgi_export.dataset import Dialect
 from asgi_export.errors import SourceFailed
-from asgi_export.sources.postgres import PostgresDataset
+from asgi_export.sources.postgres.source import PostgresDataset
+from asgi_export.table import Dialect
 from tests.postgres_server import PostgresServer
 from tests.sources.postgres_shop import READER, Monitor, Shop, make_shop, rows, run, text
 

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_export.dataset import Column, Selection
 from asgi_export.errors import StartupError
-from asgi_export.sources.sqlite import SqliteDataset, SqliteSource
-from asgi_export.sources.sqlite_catalogue import quoted
+from asgi_export.sources.sqlite.catalogue import quoted
+from asgi_export.sources.sqlite.source import SqliteDataset, SqliteSource
+from asgi_export.table import Column, Selection
 
 
 def make(path: Path, *statements: str) -> Path:

@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from asgi_export.dataset import Selection
-from asgi_export.sources.sqlite_cursor import (
+from asgi_export.sources.sqlite.cursor import (
     LARGE_ROW_BYTES,
     MOST_BYTES,
     SLICE_ROWS,
@@ -28,6 +27,7 @@ from asgi_export.sources.sqlite_cursor import (
     open_read_only,
     patiently,
 )
+from asgi_export.table import Selection
 from tests.sources.test_sqlite import datasets, make, read
 
 ENDLESS = """CREATE VIEW endless AS
@@ -191,7 +191,7 @@ def test_other_failures_are_not_waited_for() -> None:
 
 SEALED = """
 import asyncio, os, sys
-from asgi_export.sources.sqlite import SqliteSource
+from asgi_export.sources.sqlite.source import SqliteSource
 asyncio.run(SqliteSource(sys.argv[2]).start())  # imports what may be out of reach in a moment
 os.getuid() or os.setuid(65534)  # root may write anywhere
 try:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from asgi_export.dataset import ArrowArray, ArrowStream, Batch
 from asgi_export.errors import SourceFailed
+from asgi_export.table import ArrowArray, ArrowStream, Batch
 
 MAX_CELLS = 256 * 1024
 """Cells that are encoded at once: a table of any size costs the text of so many, some 4 MB, at a time."""

@@ -16,8 +16,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asgi_export.dataset import Dialect
 from asgi_export.formats.arrow.values import is_nested, plain
+from asgi_export.table import Dialect
 
 FORMULA_START = r"^[=+\-@\t\r]"
 _IN_NUMBERS = re.compile(r"[0-9A-Za-z+.-]")

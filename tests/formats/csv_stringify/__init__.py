@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from asgi_export.dataset import Dialect
+from asgi_export.table import Dialect
 
 Cell: TypeAlias = str | int | None
 FOLDER = Path(__file__).parent

@@ -1,0 +1,57 @@
+"""Arrow batches as delimited text and as rows: what CSV and TSV need of columns.
+
+pyarrow and polars are imported when the first batch of columns comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from asgi_export.extras import import_extra
+from asgi_export.table import Batch, Column, Dialect, Row
+
+
+class ArrowText:
+    """Encodes batches of columns to one dialect of RFC 4180; no header.
+
+    The bytes are those that `csv.writer` makes of the texts that the README names, but for the exponent of
+    small floats (`1e-7`, and `0.000015` in full). `rows` counts what has been encoded. Memory: the text of a
+    batch, of `MAX_CELLS` cells at most, twice. Raises `StartupError` where pyarrow or polars is missing and
+    `SourceFailed` for a batch with another number of columns.
+    """
+
+    def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
+        self.rows = 0
+        self._width = len(columns)
+        self._batches: Any = import_extra("asgi_export.formats.arrow.batches", extra="files")
+        room = import_extra("asgi_export.formats.arrow.lines", extra="files")
+        self._lines: Any = room.ArrowLines(dialect, self._width)
+
+    @staticmethod
+    def takes(dialect: Dialect) -> bool:
+        """Whether this dialect can be written here; if not, write `arrow_rows` with `csv.writer`."""
+        return dialect.delimiter.isascii()
+
+    def encode(self, batch: Batch) -> bytes:
+        """The text of all of a batch: whole lines."""
+        return b"".join(self.pieces(batch))
+
+    def pieces(self, batch: Batch) -> Iterator[bytes]:
+        """The text of a batch in pieces of `MAX_CELLS` cells at most, for one that may be large."""
+        for found in self._batches.record_batches(batch, self._width):
+            self.rows += found.num_rows
+            yield self._lines.lines(found)
+
+
+def arrow_rows(batch: Batch, width: int) -> list[Row]:
+    """The rows of a batch of columns: None, bool, int, float and str; every other value is its text.
+
+    Raises as `ArrowText` does. Meant for what rows alone can do: ten times as slow, and all in memory at once.
+    """
+    batches = import_extra("asgi_export.formats.arrow.batches", extra="files")
+    values = import_extra("asgi_export.formats.arrow.values", extra="files")
+    rows: list[Row] = []
+    for found in batches.record_batches(batch, width):
+        rows.extend(zip(*map(values.python_values, found.columns), strict=True))
+    return rows

@@ -1,0 +1,92 @@
+"""What one caller may ask for, as far as each parameter can say it for itself.
+
+OpenAPI 3.1 describes parameters one by one, and which columns there are depends on the dataset. So a document
+promises what holds whatever the others say: of one dataset all of its columns, of several those that they share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from asgi_export.access.plans import AccessPlan
+from asgi_export.export.catalogue import Catalogue, readable
+from asgi_export.export.parameters import MAX_TOTAL
+from asgi_export.table import Dataset
+
+MAX_NAMES = 1000
+"""Of datasets in one document; the catalogue has all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the parameters of an export may be.
+
+    `listed` are the datasets that may be described, `datasets` those that an export may name here.
+    `dataset_required` is True where the first dataset is another one than those of `datasets`, and
+    `columns_required` where the dataset has more columns than one export may have. `alone`: there is but one dataset,
+    or one was asked for. `default_total` is None where it is all rows, or differs.
+    """
+
+    listed: tuple[str, ...]
+    datasets: tuple[str, ...]
+    dataset_required: bool
+    alone: bool
+    columns: tuple[str, ...]
+    columns_required: bool
+    max_columns: int
+    max_total: int
+    default_total: int | None
+
+
+def offer_of(catalogue: Catalogue, name: str, access: AccessPlan) -> Offer:
+    """What `access` may have of the dataset with that name, or of all of them where the name is empty.
+
+    Raises `NotFound`, and `Forbidden` where it may not read it, or not any.
+    """
+    access, max_columns = catalogue.bounded(access), catalogue.bounds.max_columns
+    chosen = catalogue.dataset(name, access)
+    there = tuple(catalogue.readable(access).values())
+    asked = [chosen] if name else _exported_whole(there, access, max_columns)
+    columns = _shared(asked, access)
+    totals = {dataset.default_limit for dataset in asked}
+    return Offer(
+        listed=tuple(islice((dataset.name for dataset in there if _can_be_asked_for(dataset.name)), MAX_NAMES)),
+        datasets=tuple([dataset.name for dataset in asked]),
+        dataset_required=there[0] not in asked,
+        alone=len(there) == 1 or bool(name),
+        columns=columns,
+        columns_required=len(readable(asked[0], access)) > max_columns,
+        max_columns=min(max_columns, len(columns)),
+        max_total=MAX_TOTAL if access.max_rows is None else min(MAX_TOTAL, access.max_rows),
+        default_total=totals.pop() if len(totals) == 1 else None,
+    )
+
+
+def _exported_whole(there: Sequence[Dataset], access: AccessPlan, max_columns: int) -> list[Dataset]:
+    """The first of those that can be exported without a choice of columns, or the very first where none can."""
+    named = (dataset for dataset in there if _can_be_asked_for(dataset.name))
+    whole = (dataset for dataset in named if 0 < len(readable(dataset, access)) <= max_columns)
+    return list(islice(whole, MAX_NAMES)) or [there[0]]
+
+
+def _can_be_asked_for(name: str) -> bool:
+    """A query string is UTF-8, and the names of files need not be."""
+    return bool(name) and name == name.encode("utf-8", "ignore").decode()
+
+
+def _can_be_chosen(column: str) -> bool:
+    """The parameter has commas between names, and drops blanks."""
+    return "," not in column and bool(column.strip()) and _can_be_asked_for(column)
+
+
+def _shared(datasets: Sequence[Dataset], access: AccessPlan) -> tuple[str, ...]:
+    """The columns that all of them have, in the order of the first: one at a time, for the turns of other threads."""
+    first = [column.name for column in readable(datasets[0], access) if _can_be_chosen(column.name)]
+    shared = set(first)
+    for dataset in datasets[1:]:
+        shared.intersection_update([column.name for column in readable(dataset, access)])
+        if not shared:
+            break
+    return tuple([name for name in first if name in shared])

@@ -1,0 +1,138 @@
+"""Where files lie: listing them, opening one, and telling whether it changed meanwhile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+from pyarrow import fs
+
+from asgi_export.sources.files.location import GLOB_CHARACTERS, REMOTE_SCHEMES, SUFFIXES
+
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+Partition = tuple[tuple[str, str | None], ...]
+
+
+class FileChanged(OSError):
+    """A file is not the one that was listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file as it was listed: its stamp is size and time of change; `partition` is what its folders say."""
+
+    path: str
+    stamp: tuple[int, int | None]
+    partition: Partition = ()
+
+    @property
+    def kind(self) -> str:
+        """`parquet`, `csv` or `arrow`; empty where the name does not say."""
+        return SUFFIXES.get(os.path.splitext(self.path)[1].lower(), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file, or what matches `patterns` below a folder."""
+
+    filesystem: Any
+    base: str
+    patterns: tuple[str, ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def entries(self) -> list[Entry]:
+        """The files that there are now, by path. Raises `OSError` where there are none."""
+        info = self.filesystem.get_file_info(self.base)
+        if info.type == fs.FileType.NotFound:
+            raise FileNotFoundError("no such file or folder")
+        if info.is_file and not self.patterns:
+            return [Entry(info.path, _stamp(info))]
+        found = [] if info.is_file else sorted(self._below(), key=lambda entry: entry.path)
+        if not found:
+            raise FileNotFoundError(f"holds no file that can be served ({', '.join(SUFFIXES)})")
+        return found
+
+    def _below(self) -> Iterator[Entry]:
+        for info in self.filesystem.get_file_info(fs.FileSelector(self.base, recursive=True)):
+            parts = info.path.removeprefix(self.base).strip("/").split("/")
+            entry = Entry(info.path, _stamp(info), _partition(parts[:-1]))
+            if info.is_file and entry.kind and not _is_hidden(parts) and _matches(parts, self.patterns):
+                yield entry
+
+    @contextmanager
+    def open(self, entry: Entry) -> Iterator[OpenFile]:
+        """The listed file, to read from any place in it. Raises `OSError`, `FileChanged` among them."""
+        with self._opened(entry) as file:
+            opened = OpenFile(file, entry, self)
+            opened.check()
+            yield opened
+
+    def _opened(self, entry: Entry) -> Any:
+        return pa.OSFile(entry.path) if self.is_local else self.filesystem.open_input_file(entry.path)
+
+    def stamp(self, entry: Entry, file: Any) -> tuple[int, int | None]:
+        """That of an open file: here by its descriptor, so a file that was replaced by name is still itself."""
+        if self.is_local:
+            status = os.fstat(file.fileno())
+            return status.st_size, status.st_mtime_ns
+        return _stamp(self.filesystem.get_file_info(entry.path))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file that is being read. `handle` reads it; `check` is cheap where `place` is local."""
+
+    handle: Any
+    entry: Entry
+    place: Place
+
+    def check(self) -> None:
+        """Raises `FileChanged` where it was written to since it was listed."""
+        if self.place.stamp(self.entry, self.handle) != self.entry.stamp:
+            raise FileChanged(f"{self.entry.path} has changed since it was listed")
+
+
+def find_place(location: str) -> Place:
+    """Where a location points. Raises `OSError` or `ValueError`."""
+    if location.startswith(REMOTE_SCHEMES):
+        filesystem, path = fs.FileSystem.from_uri(location)
+    else:
+        filesystem, path = fs.LocalFileSystem(), location
+        if os.path.lexists(path):  # a name may hold any character
+            return Place(filesystem, path)
+    parts = path.split("/")
+    plain = next((place for place, part in enumerate(parts) if GLOB_CHARACTERS & set(part)), len(parts))
+    return Place(filesystem, "/".join(parts[:plain]) or "/", tuple(part for part in parts[plain:] if part))
+
+
+def _stamp(info: Any) -> tuple[int, int | None]:
+    return info.size, info.mtime_ns
+
+
+def _is_hidden(parts: Sequence[str]) -> bool:
+    """What Spark, Hive and editors leave beside data."""
+    return any(part.startswith((".", "_")) for part in parts)
+
+
+def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Whether a path, or a folder that it lies in, matches; ``**`` is any number of folders."""
+    if not patterns:
+        return True
+    if patterns[0] == "**":
+        return _matches(parts, patterns[1:]) or (bool(parts) and _matches(parts[1:], patterns))
+    return bool(parts) and fnmatchcase(parts[0], patterns[0]) and _matches(parts[1:], patterns[1:])
+
+
+def _partition(folders: Sequence[str]) -> Partition:
+    pairs = [folder.split("=", 1) for folder in folders if "=" in folder]
+    return tuple((unquote(key), None if value == NULL_PARTITION else unquote(value)) for key, value in pairs)

@@ -1,0 +1,62 @@
+"""Parquet, CSV and Arrow files as a source: one file, a folder, or a glob of them is one dataset.
+
+Files lie on this machine or behind ``s3://``, ``gs://`` or ``abfs://``. Folders called ``key=value`` make
+columns (hive partitions). Several files have the columns of all, in the order of their first appearance; a
+column that a file lacks is null there, and types that differ are widened where no value can be lost.
+
+pyarrow is imported when a source starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from asgi_export.errors import StartupError
+from asgi_export.extras import import_extra
+from asgi_export.sources.files.location import REMOTE_SCHEMES, dataset_name, without_query
+from asgi_export.table import Dataset
+
+
+class FileSource:
+    """The dataset of one location; `name` is that of the dataset, by default the file's or folder's stem.
+
+    An export lists the files anew, holds one of them open at a time, reads only the columns that are asked
+    for, and holds about 10 MB. What is replaced while it is read gives the old contents or a failure.
+    """
+
+    def __init__(self, location: str | os.PathLike[str], *, name: str | None = None) -> None:
+        text = os.fspath(location)
+        self._shown = without_query(text)
+        self._location = text if text.startswith(REMOTE_SCHEMES) else os.path.abspath(text)
+        self._dataset_name = name or dataset_name(self._location)
+        self._place: Any = None
+
+    @property
+    def name(self) -> str:
+        """The dataset's name."""
+        return self._dataset_name
+
+    async def start(self) -> Sequence[Dataset]:
+        """List the files and read their columns. Raises `StartupError`: which, why, what to do."""
+        try:
+            return [await asyncio.to_thread(self._open)]
+        except StartupError as error:
+            detail = error.detail.replace(self._location, self._shown)
+            raise StartupError(f"{self._shown}: {detail}") from error
+
+    async def check(self) -> None:
+        """Raises `OSError` where the location cannot be listed, or holds no file any more."""
+        if self._place is not None:
+            await asyncio.to_thread(self._place.entries)
+
+    async def close(self) -> None:
+        """Nothing is held between exports."""
+
+    def _open(self) -> Dataset:
+        room = import_extra("asgi_export.sources.files.dataset", extra="files")
+        dataset: Any = room.open_dataset(self._location, self._dataset_name)
+        self._place = dataset.place
+        return dataset  # type: ignore[no-any-return]

@@ -1,0 +1,137 @@
+"""What a database holds for this role: tables with the columns that it may read, and how each is selected.
+
+A column has three forms in SQL. *copied* is what COPY shall write: the column itself, whose text the server
+makes at full speed, but for booleans (`t` and `f`) and nested values (`{1,2}`). *text* is the same text as a
+value of type text. *value* is what asyncpg shall decode: the types that Python has an equal of as they are,
+nested values as JSON, every other type as text, so that no object of the driver gets out.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from asgi_export.sources.postgres.driver import Connection
+from asgi_export.table import Column
+
+log = logging.getLogger("asgi_export.sources.postgres")
+
+CATALOGUE = """
+WITH RECURSIVE resolved(type, base) AS (
+  SELECT oid, oid FROM pg_catalog.pg_type
+  UNION ALL
+  SELECT r.type, t.typbasetype FROM resolved r JOIN pg_catalog.pg_type t ON t.oid = r.base WHERE t.typtype = 'd'
+)
+SELECT n.nspname AS schema, c.relname AS table, a.attname AS column,
+  pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
+  CASE WHEN b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN b.typname ELSE '' END AS base,
+  b.typtype = 'c' OR (b.typcategory = 'A' AND b.typelem <> 0 AND b.typlen = -1
+    AND b.typname NOT IN ('int2vector', 'oidvector')) AS nested
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN resolved r ON r.type = a.atttypid
+JOIN pg_catalog.pg_type b ON b.oid = r.base AND b.typtype <> 'd'
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+  AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')
+ORDER BY n.nspname <> 'public', n.nspname COLLATE "C", c.relname COLLATE "C", a.attnum
+"""
+"""Tables, partitioned tables, views, materialised views and foreign tables, `public` first; domains are
+resolved to what they rest on. https://www.postgresql.org/docs/current/catalogs.html"""
+
+NUMBERS = frozenset({"int2", "int4", "int8", "oid", "float4", "float8", "numeric"})
+
+NATIVE = frozenset(
+    {"bool", "int2", "int4", "int8", "oid", "float8", "numeric", "text", "varchar", "bpchar", "name", "bytea"}
+    | {"uuid", "date", "time", "timestamp"}
+    | {"_bool", "_int2", "_int4", "_int8", "_float8", "_numeric", "_text", "_varchar"}
+)
+"""Base types that asyncpg gives as the Python value that is equal."""
+
+VALUE_FORMS = {
+    # asyncpg would widen a float4 bit by bit: 0.1 to 0.10000000149011612
+    "float4": "{0}::pg_catalog.text::pg_catalog.float8",
+    # asyncpg gives infinity as the last moment that Python has, but without the zone of all the others
+    "timestamptz": "CASE {0} WHEN 'infinity' THEN timestamptz '9999-12-31 23:59:59.999999+00'"
+    " WHEN '-infinity' THEN timestamptz '0001-01-01 00:00:00+00' ELSE {0} END",
+}
+
+TEXT_FORMS = {
+    # the casts of these to text differ from their output
+    "inet": "pg_catalog.textin(pg_catalog.inet_out({0}))",
+    "bpchar": "pg_catalog.textin(pg_catalog.bpcharout({0}))",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnForms:
+    """One column and its forms in SQL. `parsed` is true where the value form comes as JSON text."""
+
+    column: Column
+    copied: str
+    text: str
+    value: str
+    parsed: bool
+    number: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One table or view; `sql` is its quoted, qualified name."""
+
+    name: str
+    sql: str
+    columns: tuple[ColumnForms, ...]
+
+
+def quoted(identifier: str) -> str:
+    """The identifier in double quotes, whatever it holds. SQL:1992 §5.2, delimited identifier.
+
+    >>> quoted('6" pipe')
+    '"6"" pipe"'
+    """
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+async def read_catalogue(connection: Connection) -> tuple[Relation, ...]:
+    """Every relation outside the system schemas of which the role may read a column, `public` first.
+
+    A relation is named SCHEMA.TABLE, in `public` TABLE; where two come to the same name, by a dot in one of
+    them, the later is left out with a warning. Raises what asyncpg raises.
+    """
+    relations: dict[str, Relation] = {}
+    rows = await connection.fetch(CATALOGUE)
+    for (schema, table), columns in groupby(rows, lambda row: (row["schema"], row["table"])):
+        name = table if schema == "public" else f"{schema}.{table}"
+        sql = f"{quoted(schema)}.{quoted(table)}"
+        if name in relations:
+            log.warning("%s is left out: %s is already called %r", sql, relations[name].sql, name)
+            continue
+        relations[name] = Relation(name, sql, tuple(_forms(row) for row in columns))
+    return tuple(relations.values())
+
+
+def _forms(row: Any) -> ColumnForms:
+    name, base, nested = quoted(row["column"]), row["base"], row["nested"]
+    as_text = f"{name}::pg_catalog.text"
+    as_json = f"pg_catalog.to_json({name})"
+    text = f"{as_json}::pg_catalog.text" if nested else TEXT_FORMS.get(base, "{0}::pg_catalog.text").format(name)
+    parsed = base in ("json", "jsonb") or (nested and base not in NATIVE)
+    return ColumnForms(
+        Column(row["column"], row["type"]),
+        copied=as_text if base == "bool" else as_json if nested else name,
+        text=text,
+        value=text if parsed else _value(name, base, text),
+        parsed=parsed,
+        number=base in NUMBERS,
+    )
+
+
+def _value(name: str, base: str, text: str) -> str:
+    if base in VALUE_FORMS:
+        return VALUE_FORMS[base].format(name)
+    return name if base in NATIVE else text

@@ -1,0 +1,209 @@
+"""One export of a PostgreSQL table: a connection of the pool for as long as it runs, and one statement.
+
+However a cursor is left, the query is cancelled in the server and the connection goes back clean. Where that
+fails or takes longer than `LEAVE_SECONDS` (asyncpg loses a COPY when it is cancelled in the very turn of the loop
+in which a block arrives), the connection is dropped, which the server sees when it next writes a row or looks
+for its client. A cancellation of the task that leaves does not shorten this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+from asgi_export.errors import Unavailable
+from asgi_export.sources.batch_size import BatchSize
+from asgi_export.sources.postgres.copy import CopyText
+from asgi_export.sources.postgres.driver import Connection, Pool, cause_of, failure, is_lost
+from asgi_export.table import Batch, Dialect, Row
+
+log = logging.getLogger("asgi_export.sources.postgres")
+
+LEAVE_SECONDS = 2.0
+"""For the server to acknowledge the cancel request and to reset the session."""
+
+
+@dataclass(slots=True)
+class PoolUse:
+    """How many wait for a connection of a pool now, and how many have waited in vain."""
+
+    waiting: int = 0
+    timeouts: int = 0
+
+
+class Statement(Protocol):
+    """A statement being run: `next` is a batch or None, `stop` makes a running one end.
+
+    `leave` comes after `stop` and makes the connection fit for another; where it raises, that is dropped.
+    """
+
+    async def next(self) -> Batch | None: ...
+    def stop(self) -> None: ...
+    async def leave(self) -> None: ...
+
+
+class Query(Protocol):
+    """What is to be run on a connection."""
+
+    def begin(self, connection: Connection) -> Statement: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CopyQuery:
+    """A SELECT whose text is wanted, in a dialect that COPY writes."""
+
+    sql: str
+    dialect: Dialect
+
+    def begin(self, connection: Connection) -> CopyText:
+        return CopyText(connection, self.sql, self.dialect)
+
+
+@dataclass(frozen=True, slots=True)
+class RowsQuery:
+    """A SELECT whose rows are wanted; `parsed` are the positions of columns that come as JSON text."""
+
+    sql: str
+    width: int
+    parsed: frozenset[int] = frozenset()
+
+    def begin(self, connection: Connection) -> _Rows:
+        return _Rows(connection, self)
+
+
+class PostgresCursor:
+    """One export; an `AsyncCursor`, and itself the iterator of its batches.
+
+    Entering takes a connection, waiting `wait_seconds` at most; the query begins with the first batch. `use` is the
+    account of the pool.
+    Raises `Unavailable` where there is none or the server does not answer, `SourceFailed` for every other
+    error of the server; both have asyncpg's error as their cause, but where that quotes values. `aclose` may be
+    called twice.
+    """
+
+    def __init__(
+        self, pool: Pool, query: Query, *, dataset: str, wait_seconds: float, use: PoolUse | None = None
+    ) -> None:
+        self._pool = pool
+        self._use = use or PoolUse()
+        self._query = query
+        self._dataset = dataset
+        self._wait_seconds = wait_seconds
+        self._connection: Connection | None = None
+        self._statement: Statement | None = None
+
+    async def __aenter__(self) -> AsyncIterator[Batch]:
+        self._use.waiting += 1
+        try:
+            async with asyncio.timeout(self._wait_seconds) as bound:
+                self._connection = await self._pool.acquire()
+        except Exception as error:
+            if isinstance(error, TimeoutError) and bound.expired():
+                self._use.timeouts += 1
+                busy = f"no connection to PostgreSQL within {self._wait_seconds:g} seconds"
+                raise Unavailable(f"{self._dataset}: {busy}; try again") from error
+            raise failure(self._dataset, error) from error
+        finally:
+            self._use.waiting -= 1
+        self._statement = self._query.begin(self._connection)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> AsyncIterator[Batch]:
+        return self
+
+    async def __anext__(self) -> Batch:
+        if self._statement is None or self._connection is None:
+            raise StopAsyncIteration
+        try:
+            batch = await self._statement.next()
+        except Exception as error:
+            raise failure(self._dataset, error, lost=is_lost(self._connection)) from cause_of(error)
+        if batch is None:
+            raise StopAsyncIteration
+        return batch
+
+    async def aclose(self) -> None:
+        """End the query in the server and give the connection back; takes `LEAVE_SECONDS` at most."""
+        statement, self._statement = self._statement, None
+        connection, self._connection = self._connection, None
+        if statement is not None:
+            statement.stop()
+            await _finished(self._given_back(connection, statement))
+
+    async def _given_back(self, connection: Connection, statement: Statement) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await statement.leave()
+                # A little less, so that asyncpg ends its own waiting before it is ended from outside.
+                await self._pool.release(connection, timeout=LEAVE_SECONDS * 0.9)
+        except Exception as error:
+            log.debug("%s: a connection is dropped: %r", self._dataset, error)
+            with contextlib.suppress(Exception):  # it may have been dropped by asyncpg already
+                connection.terminate()
+
+
+class _Rows:
+    """Lists of tuples from a portal in a read-only transaction, so many at a time as `BatchSize` says."""
+
+    def __init__(self, connection: Connection, query: RowsQuery) -> None:
+        self._connection = connection
+        self._query = query
+        self._transaction: Any = None
+        self._portal: Any = None
+        self._size = BatchSize(query.width)
+
+    async def next(self) -> list[Row] | None:
+        if self._portal is None:
+            self._transaction = self._connection.transaction(readonly=True)
+            await self._transaction.start()
+            self._portal = await self._connection.cursor(self._query.sql)
+        rows = self._rows(await self._portal.fetch(self._size.rows))
+        self._size.came(rows)
+        return rows or None
+
+    def stop(self) -> None:
+        """Nothing to do: between two batches nothing runs, and a cancelled fetch has cancelled the query."""
+        self._portal = None
+
+    async def leave(self) -> None:
+        if self._transaction is not None:
+            await self._transaction.rollback()
+
+    def _rows(self, records: Sequence[Any]) -> list[Row]:
+        parsed = self._query.parsed
+        if not parsed:
+            return list(map(tuple, records))
+        return [
+            tuple(
+                [json.loads(value) if at in parsed and value is not None else value for at, value in enumerate(row)]
+            )
+            for row in records
+        ]
+
+
+async def _finished(work: Coroutine[Any, Any, None]) -> None:
+    """Await to the end, through any number of cancellations; one that came is raised afterwards."""
+    task = asyncio.create_task(work, name="asgi-export postgres leave")
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError

@@ -1,0 +1,245 @@
+"""A PostgreSQL database: every table and view that the role can read a dataset, by COPY where that can be.
+
+Delimited text is written by the server itself, `COPY (SELECT …) TO STDOUT`, and passed through untouched. Where
+COPY cannot write the dialect (`quote=all`, `escapeFormulas`, `newline=crlf`, a delimiter beyond one byte, a null
+text with the delimiter, a quote or a line end in it, a single column with a null text) the server gives its text
+value by value through a portal, and the format writes it; every other format takes values. One export is one
+statement, so one snapshot.
+
+Where text from here differs from text of other sources (the values read back are the same):
+
+- a timestamp has a blank, not `T`, and its offset is short: `2024-02-29 12:00:00.5+00`; inside a nested value
+  it is ISO 8601;
+- an empty string is `""` and so differs from a null; a string that equals the null text is quoted too
+  (only COPY, not the dialects that it cannot write);
+- whole floats have no `.0`, and `NaN`, `Infinity`, `-Infinity` are written so; a date may be `infinity`, or BC;
+- with `escapeFormulas` floats are Python's (`1.0`, `inf`), and text such as money `-$5.00` is escaped;
+- the JSON of `jsonb` has blanks after colons and commas; intervals are `P1Y2M3DT4H5M6.7S`.
+
+Where values differ from the text (NDJSON, Parquet, Arrow):
+
+- `infinity` in a date or timestamp is the last moment that Python has, 9999-12-31T23:59:59.999999,
+  `-infinity` the first, 0001-01-01; another year outside of 1 to 9999, and the time `24:00`, break the export;
+- `json`, `jsonb`, composite values and arrays are parsed: a number in them with a fraction is a double, except
+  in arrays of numeric; of a key given twice the last counts;
+- intervals, ranges, network addresses, geometry, enums and all else that has no equal in Python are text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from asgi_export.errors import ExportError, StartupError, Unavailable
+from asgi_export.measure import Figure
+from asgi_export.sources.postgres.catalogue import ColumnForms, Relation, read_catalogue
+from asgi_export.sources.postgres.cursor import CopyQuery, PoolUse, PostgresCursor, Query, RowsQuery
+from asgi_export.sources.postgres.driver import (
+    Pool,
+    client_check_settings,
+    connect,
+    create_pool,
+    database_of,
+    failure,
+    place_of,
+    session_settings,
+    startup_failure,
+)
+from asgi_export.table import Column, Dialect, Selection
+
+log = logging.getLogger("asgi_export.sources.postgres")
+
+CLOSE_SECONDS = 5.0
+
+BIGINT_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresDataset:
+    """One table or view. `open` gives a cursor over text where COPY can write the dialect, else over rows."""
+
+    relation: Relation
+    wait_seconds: float
+    pool: Pool = field(repr=False, compare=False)
+    use: PoolUse = field(default_factory=PoolUse, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """SCHEMA.TABLE, or TABLE where the schema is `public`."""
+        return self.relation.name
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """The columns that the role may read, with their types as `format_type` writes them."""
+        return tuple(forms.column for forms in self.relation.columns)
+
+    @property
+    def default_limit(self) -> int | None:
+        """All rows."""
+        return None
+
+    def open(self, selection: Selection) -> PostgresCursor:
+        """A cursor over the selected columns, in the order of the selection; it takes a pooled connection."""
+        query = query_for(self.relation, selection)
+        return PostgresCursor(self.pool, query, dataset=self.name, wait_seconds=self.wait_seconds, use=self.use)
+
+
+class PostgresSource:
+    """A database whose tables and views are datasets; a `Source`.
+
+    At most `max_connections` connections, each opened when it is wanted (within `connect_seconds`) and closed
+    after five idle minutes; an export that gets none within `wait_seconds` raises `Unavailable`. A statement
+    runs `statement_seconds` at most and waits `wait_seconds` at most for a lock. Sessions are read-only.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        name: str | None = None,
+        max_connections: int = 10,
+        wait_seconds: float = 5.0,
+        statement_seconds: float = 3600.0,
+        connect_seconds: float = 5.0,
+    ) -> None:
+        self._dsn = dsn
+        self._place = place_of(dsn)
+        self._name = database_of(dsn) if name is None else name
+        self._max_connections = max_connections
+        self._wait_seconds = wait_seconds
+        self._statement_seconds = statement_seconds
+        self._connect_seconds = connect_seconds
+        self._pool: Pool | None = None
+        self._use = PoolUse()
+
+    @property
+    def name(self) -> str:
+        """The name that was given, else that of the database."""
+        return self._name
+
+    async def start(self) -> Sequence[PostgresDataset]:
+        """The datasets, those of `public` first, then by schema and name.
+
+        Raises `StartupError` where asyncpg is missing, the server cannot be reached, refuses the role or
+        does not know the database, or where there is nothing to read.
+        """
+        settings = session_settings(statement_seconds=self._statement_seconds, lock_seconds=self._wait_seconds)
+        try:
+            relations = await self._connected(settings)
+        except ExportError:
+            raise
+        except Exception as error:
+            raise startup_failure(self._place, error) from error
+        if not relations:
+            raise StartupError(f"{self._place}: holds no table or view that the role may read")
+        return [PostgresDataset(relation, self._wait_seconds, self._pool, self._use) for relation in relations]
+
+    async def check(self) -> None:
+        """Asks the server `SELECT 1`. Raises `Unavailable` where it does not answer within `wait_seconds`.
+
+        A pool whose every connection serves an export has not been asked: those are answers enough.
+        """
+        pool = self._pool
+        if pool is None:
+            raise Unavailable(f"{self._name}: is not open")
+        if pool.get_size() == self._max_connections and not pool.get_idle_size():
+            return
+        try:
+            async with asyncio.timeout(self._wait_seconds), pool.acquire() as connection:
+                await connection.fetchval("SELECT 1")
+        except Exception as error:
+            raise failure(self._name, error) from error
+
+    def figures(self) -> Iterable[Figure]:
+        """The pool: connections that are open, those of them in use, who waits for one, and who got none."""
+        pool = self._pool
+        size, idle = (pool.get_size(), pool.get_idle_size()) if pool is not None else (0, 0)
+        yield Figure("pool_connections", size, self._name)
+        yield Figure("pool_connections_busy", size - idle, self._name)
+        yield Figure("pool_waiting", self._use.waiting, self._name)
+        yield Figure("pool_timeouts", self._use.timeouts, self._name)
+
+    async def close(self) -> None:
+        """Closes the connections, those of exports that still run after `CLOSE_SECONDS` too."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await pool.close()
+        except Exception as error:  # asyncpg has dropped the connections then
+            log.warning("%s: was not closed within %g seconds: %r", self._name, CLOSE_SECONDS, error)
+
+    async def _connected(self, settings: dict[str, str]) -> tuple[Relation, ...]:
+        """What the database holds; the pool is there then."""
+        connection = await connect(self._dsn, connect_seconds=self._connect_seconds, settings=settings)
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                relations = await read_catalogue(connection)
+                settings |= await client_check_settings(connection)
+        finally:
+            connection.terminate()
+        if relations:
+            self._pool = await create_pool(
+                self._dsn,
+                max_connections=self._max_connections,
+                connect_seconds=self._connect_seconds,
+                settings=settings,
+            )
+        return relations
+
+
+def copy_can_write(dialect: Dialect) -> bool:
+    """True where COPY writes this dialect. https://www.postgresql.org/docs/current/sql-copy.html"""
+    delimiter, reserved = dialect.delimiter, '\r\n"\0'
+    return (
+        dialect.newline == "\n"
+        and dialect.quote == "minimal"
+        and not dialect.escape_formulas
+        and len(delimiter) == 1
+        and delimiter.isascii()
+        and delimiter not in reserved
+        and set(dialect.null).isdisjoint(reserved + delimiter)
+    )
+
+
+def query_for(relation: Relation, selection: Selection) -> Query:
+    """The statement of one export, and the way to run it.
+
+    Raises `KeyError` for a column that the relation does not have.
+    """
+    known = {forms.column.name: forms for forms in relation.columns}
+    columns = [known[name] for name in selection.columns]
+    dialect = selection.dialect
+    tail = f" FROM {relation.sql}" + _limit(selection.limit)
+    if dialect is None:
+        parsed = frozenset(at for at, forms in enumerate(columns) if forms.parsed)
+        return RowsQuery(_select([forms.value for forms in columns], tail), len(columns), parsed)
+    if copy_can_write(dialect) and len(columns) > 1:
+        return CopyQuery(_select([forms.copied for forms in columns], tail), dialect)
+    if copy_can_write(dialect) and not dialect.null:
+        return CopyQuery(_select([_never_null(forms) for forms in columns], tail), dialect)
+    return RowsQuery(_select([_text(forms, dialect) for forms in columns], tail), len(columns))
+
+
+def _select(expressions: Sequence[str], tail: str) -> str:
+    return f"SELECT {', '.join(expressions)}{tail}"
+
+
+def _limit(limit: int | None) -> str:
+    return "" if limit is None else f" LIMIT {min(limit, BIGINT_MAX)}"
+
+
+def _never_null(forms: ColumnForms) -> str:
+    """The only column of a row: COPY would write a null as an empty line, which readers drop.
+
+    An empty text it writes as `""`, but only where that is the null text; so another one is left to rows.
+    """
+    return f"coalesce({forms.text}, '')"
+
+
+def _text(forms: ColumnForms, dialect: Dialect) -> str:
+    """Text, but for numbers where only text is to be escaped."""
+    return forms.value if forms.number and dialect.escape_formulas else forms.text

@@ -1,0 +1,96 @@
+"""What a SQLite file holds: tables and views with their columns, read from its schema.
+
+The schema is material from outside: names hold any character, views may name tables that are gone, virtual
+tables may need a module that is not there. What cannot be read is left out with a warning.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from asgi_export.table import Column
+
+log = logging.getLogger("asgi_export.sources.sqlite")
+
+Kind: TypeAlias = Literal["table", "view"]
+
+SCHEMA = r"""
+SELECT type, name, sql LIKE 'CREATE VIRTUAL%' FROM main.sqlite_master
+WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY rowid
+"""
+"""`sqlite_master` is the name that every version of SQLite knows; the order is that of creation."""
+
+HIDDEN = 1
+"""`hidden` of `PRAGMA table_xinfo`: a virtual table's hidden column. 2 and 3 are generated columns: data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """One table or view. `stored` is true for an ordinary table, whose rows lie in the file as they are."""
+
+    name: str
+    columns: tuple[Column, ...]
+    stored: bool
+
+
+def quoted(identifier: str) -> str:
+    """The identifier in double quotes, whatever it holds. SQL:1992 §5.2, delimited identifier.
+
+    >>> quoted('6" pipe')
+    '"6"" pipe"'
+    """
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def text_or_bytes(value: bytes) -> str | bytes:
+    """A text value that loses nothing: `str` where it is UTF-8, else the bytes that the file holds."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def read_catalogue(connection: sqlite3.Connection) -> tuple[Relation, ...]:
+    """Every table and view that can be exported, in the order of creation.
+
+    Left out: SQLite's own tables, the shadow tables of virtual tables, and, with a warning, what cannot be
+    read. It is one transaction, so that a writer cannot make a table look broken.
+    Raises `sqlite3.Error` where the schema itself cannot be read.
+    """
+    connection.text_factory = text_or_bytes
+    if not connection.in_transaction:
+        connection.execute("BEGIN").close()
+    entries = connection.execute(SCHEMA).fetchall()
+    shadows = _shadow_names(connection)
+    return tuple(_relations(connection, [entry for entry in entries if entry[1] not in shadows]))
+
+
+def _relations(connection: sqlite3.Connection, entries: list[tuple[Kind, str | bytes, int]]) -> Iterator[Relation]:
+    for kind, name, virtual in entries:
+        try:
+            columns = _columns(connection, name)
+        except (sqlite3.Error, ValueError) as error:
+            log.warning("%s %r is left out: %s", kind, name, error)
+            continue
+        if isinstance(name, str) and columns:
+            yield Relation(name, columns, stored=kind == "table" and not virtual)
+
+
+def _columns(connection: sqlite3.Connection, name: str | bytes) -> tuple[Column, ...]:
+    if isinstance(name, bytes):
+        raise ValueError("its name is not UTF-8")
+    entries = connection.execute(f"PRAGMA main.table_xinfo({quoted(name)})").fetchall()
+    visible = [(column, declared) for _, column, declared, _, _, _, hidden in entries if hidden != HIDDEN]
+    if not all(isinstance(text, str) for entry in visible for text in entry):
+        raise ValueError("the name or the type of a column is not UTF-8")
+    return tuple(Column(column, declared) for column, declared in visible)
+
+
+def _shadow_names(connection: sqlite3.Connection) -> frozenset[str]:
+    """Names of tables that only serve a virtual table; none where SQLite is older than 3.37."""
+    entries = connection.execute("PRAGMA main.table_list").fetchall()
+    return frozenset(entry[1] for entry in entries if entry[2] == "shadow")

@@ -1,0 +1,162 @@
+"""A SQLite file: every table and view a dataset, read-only, one snapshot an export.
+
+A file that others write to should be in WAL mode: there an export and a writer do not wait for each other,
+though the WAL cannot be reset past the snapshot of the oldest export. In the other journal modes an export
+holds a shared lock, so that writers wait until it has ended, and an export that meets a writer fails after
+`busy_timeout_seconds`. https://www.sqlite.org/isolation.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from asgi_export.errors import StartupError
+from asgi_export.sources.sqlite.catalogue import Relation, quoted, read_catalogue
+from asgi_export.sources.sqlite.cursor import SqliteCursor, open_read_only, patiently
+from asgi_export.table import Column, Selection
+
+T = TypeVar("T")
+
+ALL_ROWS = -1
+"""A negative LIMIT is none. https://www.sqlite.org/lang_select.html#limitoffset"""
+
+MOST_ROWS_IN_SQL = 2**63 - 1
+
+READ_ONLY_REASONS = {
+    "SQLITE_READONLY_DIRECTORY": "it is in WAL mode, and its -shm file cannot be made in a folder that is"
+    " read-only: make the folder writable, or the file `PRAGMA journal_mode=DELETE`",
+    "SQLITE_READONLY_ROLLBACK": "a writer died and left a journal: open the file once for writing",
+    "SQLITE_READONLY_RECOVERY": "a writer died and left a WAL: open the file once for writing",
+}
+READ_ONLY_REASONS["SQLITE_READONLY_CANTINIT"] = READ_ONLY_REASONS["SQLITE_READONLY_DIRECTORY"]
+READ_ONLY_REASONS["SQLITE_CANTOPEN"] = READ_ONLY_REASONS["SQLITE_READONLY_DIRECTORY"]
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteDataset:
+    """One table or view of a SQLite file. `open` gives a cursor over lists of tuples, values as stored."""
+
+    path: Path
+    relation: Relation
+    busy_timeout_seconds: float
+
+    @property
+    def name(self) -> str:
+        """The table's own name."""
+        return self.relation.name
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """Columns with their declared types; SQLite does not hold values to them."""
+        return self.relation.columns
+
+    @property
+    def default_limit(self) -> int | None:
+        """All rows."""
+        return None
+
+    def open(self, selection: Selection) -> SqliteCursor:
+        """A cursor over the selected columns, in the order of the selection; it opens its own connection."""
+        limit = ALL_ROWS if selection.limit is None else min(selection.limit, MOST_ROWS_IN_SQL)
+        return SqliteCursor(
+            self.path,
+            _select(self.relation.name, selection.columns),
+            limit,
+            width=len(selection.columns),
+            small_cache=self.relation.stored,
+            busy_timeout_seconds=self.busy_timeout_seconds,
+        )
+
+
+class SqliteSource:
+    """A file whose tables and views are datasets; a `Source`.
+
+    The file is only ever opened with `mode=ro`, once an export; nothing is held between exports.
+    An export waits `busy_timeout_seconds` for a writer's lock before its first row, then it fails.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        busy_timeout_seconds: float = 5.0,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self._name = self.path.name if name is None else name
+        self._busy_timeout_seconds = busy_timeout_seconds
+
+    @property
+    def name(self) -> str:
+        """The name that was given, else that of the file."""
+        return self._name
+
+    async def start(self) -> Sequence[SqliteDataset]:
+        """The datasets, in the order in which the tables and views were created.
+
+        Raises `StartupError` where the file is missing, unreadable, no SQLite file, or without tables.
+        """
+        relations = await asyncio.to_thread(self._started)
+        return [SqliteDataset(self.path, relation, self._busy_timeout_seconds) for relation in relations]
+
+    async def check(self) -> None:
+        """Reads the schema on a new connection. Raises `sqlite3.Error` where that fails."""
+        await asyncio.to_thread(self._schema_read)
+
+    async def close(self) -> None:
+        """Nothing to give back: each export closes its own connection."""
+
+    def _started(self) -> tuple[Relation, ...]:
+        self._expect_file()
+        try:
+            relations = self._read(read_catalogue)
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # messages of SQLite quote what the file holds
+            raise StartupError(f"{self.path}: cannot be read: {_reason(error)}") from error
+        if not relations:
+            raise StartupError(f"{self.path}: holds no table or view that can be read")
+        return relations
+
+    def _expect_file(self) -> None:
+        """Says what SQLite only calls "unable to open database file".
+
+        It does not open the file: SQLite's locks belong to the process, and closing any other descriptor of
+        the file would drop those of the exports that run. https://www.sqlite.org/howtocorrupt.html §2.2
+        """
+        try:
+            mode = self.path.stat().st_mode
+        except (OSError, ValueError) as error:
+            raise StartupError(f"{self.path}: {getattr(error, 'strerror', error)}") from error
+        if not stat.S_ISREG(mode):
+            raise StartupError(f"{self.path}: expected a SQLite file, not a folder or a device")
+        if not os.access(self.path, os.R_OK):
+            raise StartupError(f"{self.path}: Permission denied")
+
+    def _schema_read(self) -> None:
+        self._read(lambda connection: connection.execute("SELECT count(*) FROM main.sqlite_master").fetchone())
+
+    def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        with closing(open_read_only(self.path)) as connection:
+            return patiently(lambda: read(connection), self._busy_timeout_seconds, threading.Event())
+
+
+def _reason(error: Exception) -> str:
+    return READ_ONLY_REASONS.get(getattr(error, "sqlite_errorname", ""), str(error))
+
+
+def _select(table: str, columns: Sequence[str]) -> str:
+    """The statement, every column qualified by its table.
+
+    SQLite reads an unknown name in double quotes as a text literal; a qualified one is an error. So a column
+    that was dropped after the start cannot turn into its own name, a million times.
+    """
+    names = ", ".join(f"{quoted(table)}.{quoted(column)}" for column in columns)
+    return f"SELECT {names} FROM main.{quoted(table)} LIMIT ?"

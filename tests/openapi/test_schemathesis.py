@@ -1,0 +1,40 @@
+"""schemathesis against the application in raw ASGI, by what it says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import schemathesis
+
+from asgi_export import ExportApp, MemoryStore, Observe, RateLimit, SimulatedDataset
+from tests.fuzzed import configured, expect_nothing, findings
+from tests.openapi.described import KEY, ORDERS, PEOPLE, with_keys
+
+MAX_ROWS = 10_000
+"""The description says so, and schemathesis asks for as many: all that there may be would take a while."""
+
+
+def app() -> ExportApp:
+    return ExportApp([PEOPLE, ORDERS, SimulatedDataset()], max_rows=MAX_ROWS)
+
+
+def test_nothing_is_found_where_everything_is_open() -> None:
+    limited = Observe(RateLimit(app(), store=MemoryStore(), limit=10**6))
+    expect_nothing(findings(schemathesis.openapi.from_asgi("/openapi.json", limited, config=configured())))
+
+
+def test_nothing_is_found_where_keys_are_needed(tmp_path: Path) -> None:
+    """With a key for most requests, and without one or with a wrong one where schemathesis tries that."""
+    guarded = with_keys(app(), tmp_path, store=MemoryStore(), limit=10**6)
+    config = configured(key=KEY)
+    expect_nothing(
+        findings(schemathesis.openapi.from_asgi("/openapi.json", guarded, config=config, headers={"X-API-Key": KEY}))
+    )
+
+
+def test_nothing_is_found_in_the_description_of_one_dataset() -> None:
+    """Its requests name the dataset. Those that do not are another description's, so none are made that break it."""
+    config = configured(mode="positive")
+    found = findings(schemathesis.openapi.from_asgi("/openapi.json?dataset=orders", app(), config=config))
+    assert found.failures == []
+    assert found.checks["positive_data_acceptance"] > 100
