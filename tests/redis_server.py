@@ -1,6 +1,6 @@
 """A real Redis for the tests: from the wheel, else from the PATH; without one they fail where `CI=true`.
 
-`redis_server` is a session fixture: a `conftest.py` that wants it imports it from here.
+`redis_server` is a session fixture of every test, as `conftest.py` names this file as a plugin.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ LIBRARIES = {
 """Where an optional library may be named; a room may be of several files that begin alike."""
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted(Path(__file__).parent.rglob("*.py"))
 MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
 }
@@ -128,3 +129,29 @@ def test_the_readme_names_every_room() -> None:
     rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES} - {"__init__", "__main__"}
     missing = [room for room in sorted(rooms) if f"`{room}" not in text and f"{room}`" not in text]
     assert missing == []
+
+
+def fixtures(path: Path) -> set[str]:
+    """The names of the fixtures that a file defines."""
+    functions = [
+        node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)
+    ]
+    return {found.name for found in functions if any("fixture" in ast.unparse(one) for one in found.decorator_list)}
+
+
+def test_no_test_imports_a_fixture() -> None:
+    """It would be another fixture in each module, and a session's server would be started for each of them."""
+    names = {
+        f"{'.'.join(path.relative_to(PACKAGE.parent).with_suffix('').parts)}.{name}"
+        for path in TESTS
+        for name in fixtures(path)
+    }
+    imported = {
+        (str(path), f"{node.module}.{alias.name}")
+        for path in TESTS
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert "tests.postgres_server.postgres_server" in names
+    assert {found for found in imported if found[1] in names} == set()

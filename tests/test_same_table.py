@@ -25,9 +25,7 @@ import pytest
 from asgi_export import ExportApp, dataset
 from asgi_export.locations import open_location
 from tests.doubles import Client, http_scope
-from tests.postgres_server import PostgresServer, postgres_server
-
-__all__ = ["postgres_server"]
+from tests.postgres_server import PostgresServer
 
 NASTY = [
     "",

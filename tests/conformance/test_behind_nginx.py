@@ -15,9 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.servers import ROOT, Server, connect, curl, eventually, free_port, get, running
-from tests.redis_server import RedisServer, redis_server
-
-__all__ = ["redis_server"]
+from tests.redis_server import RedisServer
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 LIMIT = 40

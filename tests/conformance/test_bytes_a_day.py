@@ -11,9 +11,7 @@ import pytest
 
 from asgi_export.access.plans import digest_of
 from tests.conformance.servers import Server, curl, eventually, get, running
-from tests.redis_server import RedisServer, empty_redis, redis_server
-
-__all__ = ["empty_redis", "redis_server"]
+from tests.redis_server import RedisServer
 
 CSV = "/api/v1/exports/csv"
 MEGABYTE = 1_000_000

@@ -22,10 +22,8 @@ import pytest
 from asgi_export.serving.process import CLOSE_SECONDS, MARGIN_SECONDS
 from tests.conformance.servers import Answer, Server, ask, connect, eventually, get, running
 from tests.conformance.test_worker_metrics import worker_pids
-from tests.postgres_server import PostgresServer, postgres_server
-from tests.redis_server import RedisServer, empty_redis, redis_server
-
-__all__ = ["empty_redis", "postgres_server", "redis_server"]
+from tests.postgres_server import PostgresServer
+from tests.redis_server import RedisServer
 
 CSV = "/api/v1/exports/csv"
 ENDLESS = f"{CSV}?total=100000000000"

@@ -16,9 +16,7 @@ import pytest
 
 from asgi_export.access.plans import digest_of
 from tests.conformance.servers import Server, ask, eventually, get, readable, running
-from tests.redis_server import RedisServer, empty_redis, redis_server
-
-__all__ = ["empty_redis", "redis_server"]
+from tests.redis_server import RedisServer
 
 CSV = "/api/v1/exports/csv"
 ENDLESS = f"{CSV}?total=100000000000"

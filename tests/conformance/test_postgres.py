@@ -9,9 +9,7 @@ import polars as pl
 import pytest
 
 from tests.conformance.servers import Server, ask, curl, eventually, get, running
-from tests.postgres_server import PostgresServer, postgres_server
-
-__all__ = ["postgres_server"]
+from tests.postgres_server import PostgresServer
 
 EXPORTS = "/api/v1/exports"
 TABLE = """

@@ -17,9 +17,7 @@ import pytest
 
 from tests.conformance.hammer import Asked, hammer
 from tests.conformance.servers import running
-from tests.redis_server import RedisServer, empty_redis, redis_server
-
-__all__ = ["empty_redis", "redis_server"]
+from tests.redis_server import RedisServer
 
 WORKERS = 4
 SECONDS = 5.0

@@ -19,9 +19,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.servers import Server, ask, eventually, get, readable, running
-from tests.postgres_server import PostgresServer, postgres_server
-
-__all__ = ["postgres_server"]
+from tests.postgres_server import PostgresServer
 
 EXPORTS = "/api/v1/exports"
 DATABASE = "slow_readers"

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.conformance.servers import Server, ask, eventually, get, running
-from tests.redis_server import RedisServer, empty_redis, redis_server
-
-__all__ = ["empty_redis", "redis_server"]
+from tests.redis_server import RedisServer
 
 CSV = "/api/v1/exports/csv"
 

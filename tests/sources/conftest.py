@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.postgres_server import PostgresServer, postgres_server
+from tests.postgres_server import PostgresServer
 from tests.sources.postgres_shop import Shop, make_shop
-
-__all__ = ["postgres_server", "shop"]
 
 
 @pytest.fixture(scope="session")
