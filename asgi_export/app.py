@@ -15,6 +15,7 @@ from typing import Any
 
 from asgi_export.access.callers import access_of, caller_of
 from asgi_export.asgi.coding import CODINGS, CompressionLevels
+from asgi_export.asgi.conditions import Refused, decide
 from asgi_export.asgi.disposition import content_disposition
 from asgi_export.asgi.exchange import exchange_of
 from asgi_export.asgi.lifespan import answer_lifespan
@@ -257,6 +258,9 @@ class ExportApp:
         parameters = parse_parameters(request.parameters())
         await self._ready(scope)
         plan = self._catalogue.plan(parameters, found, access_of(scope))
+        decision = decide(request.header)  # last: a request that is wrong in itself is told so. RFC 9110 §13.2.1
+        if isinstance(decision, Refused):
+            raise decision.error
         exchange = exchange_of(scope)
         exchange.dataset, exchange.format = plan.dataset.name, found.name
         headers = [

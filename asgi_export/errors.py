@@ -100,6 +100,14 @@ class HeadersTooLarge(ExportError, ValueError):
     error = "request_header_fields_too_large"
 
 
+class PreconditionRequired(ExportError, ValueError):
+    """A part of a stream that may have changed, asked for without a condition. RFC 6585 §3."""
+
+    status = 428
+    title = "Precondition Required"
+    error = "precondition_required"
+
+
 class TooManyRequests(ExportError, RuntimeError):
     """Over a limit; `Retry-After` says when this request could pass. RFC 6585 §4.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from asgi_export.errors import PreconditionRequired
 from asgi_export.formats import FORMATS, Format
 from asgi_export.openapi.parameters import (
     parameters_of,
@@ -104,7 +105,7 @@ def _export(found: Format, view: View, offer: Offer) -> Page:
         name=found.name,
         summary=f"a dataset as {found.name}",
         content={found.media_type: {"schema": TEXT} if found.delimited else {}},
-        errors=(*COUNTED, *ASKED),
+        errors=(*COUNTED, *ASKED, PreconditionRequired),
         headers=("Content-Disposition", "X-Accel-Buffering", "Content-Encoding"),
         parameters=parameters_of(found, offer, keys=view.keys),
     )

@@ -148,6 +148,7 @@ FAILURES: dict[str, tuple[Any, dict[str, Any]]] = {
     "404": (lambda folder: ExportApp([PEOPLE]), {"query": "dataset=nope"}),
     "405": (lambda folder: ExportApp([PEOPLE]), {"method": "PUT"}),
     "414": (lambda folder: ExportApp([PEOPLE]), {"query": "a" * 9000}),
+    "428": (lambda folder: ExportApp([PEOPLE]), {"headers": [(b"range", b"bytes=1-")]}),
     "429": (full, ALICE),
     "431": (lambda folder: ExportApp([PEOPLE]), {"headers": [(b"a", b"b" * 40_000)]}),
     "500": (lambda folder: ExportApp([Broken()]), {}),
@@ -159,7 +160,7 @@ FAILURES: dict[str, tuple[Any, dict[str, Any]]] = {
 ANY = {"405", "414", "431"}
 COUNTED = ANY | {"401", "429", "500", "503"}
 PAGES = {
-    **{f"{PREFIX}/{name}": COUNTED | {"400", "403", "404"} for name in FORMATS},
+    **{f"{PREFIX}/{name}": COUNTED | {"400", "403", "404", "428"} for name in FORMATS},
     f"{PREFIX}/": COUNTED,
     f"{PREFIX}/openapi.json": COUNTED | {"400", "403", "404"},
     "/healthz": ANY,
