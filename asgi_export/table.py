@@ -9,16 +9,39 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
+
+from asgi_export.declared import Kind, kind_of
+
+_OF_ITS_TYPE = cast("Kind", "")
+
+
+@runtime_checkable
+class ArrowSchema(Protocol):
+    """A data type or a field by the Arrow PyCapsule interface."""
+
+    def __arrow_c_schema__(self) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a dataset: its name, and its type in the source's own words (may be empty)."""
+    """One column of a dataset: its name, its type in the source's own words (may be empty), its kind and Arrow type.
+
+    `kind` is that of the declared type where the source does not know better. `arrow` is what the source says of the
+    values that it really gives. A source of columns hands over the Arrow type or field: that is the type in Parquet
+    and Arrow. A source of rows gives the name of one (`arrow_of`), which holds where the first rows have nothing but
+    nulls. None means that nothing is known but the declared type.
+    """
 
     name: str
     type: str = ""
+    kind: Kind = _OF_ITS_TYPE
+    arrow: ArrowSchema | str | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            object.__setattr__(self, "kind", kind_of(self.type))
 
 
 @dataclass(frozen=True, slots=True)

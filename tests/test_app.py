@@ -213,7 +213,10 @@ def test_the_catalogue_lists_datasets_columns_and_formats() -> None:
     assert answer.headers[b"content-type"] == b"application/json"
     assert [found["name"] for found in listed["datasets"]] == ["simulated", "shop"]
     assert [found["default_total"] for found in listed["datasets"]] == [10_000, None]
-    assert listed["datasets"][1]["columns"] == [{"name": "id", "type": "integer"}, {"name": "name", "type": ""}]
+    assert listed["datasets"][1]["columns"] == [
+        {"name": "id", "type": "integer", "kind": "number"},
+        {"name": "name", "type": "", "kind": "text"},
+    ]
     assert {"name": "csv", "media_type": "text/csv; charset=utf-8"} in listed["formats"]
     assert listed["limits"] == []
 

@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "asgi_export"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("declared", "errors"),
     ("extras", "measure", "table", "threads", "toml_file"),
     ("asgi", "formats", "redis_client", "sources"),
     ("limiter",),
@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """From the ground up. Rooms of one floor do not know each other."""
 
-COLUMNS = {"formats/columnar", "formats/arrow", "sources/files", "sources/arrow_items"}
+COLUMNS = {"formats/columnar", "formats/arrow", "sources/files", "sources/arrow_items", "sources/arrow_types"}
 
 LIBRARIES = {
     "pyarrow": COLUMNS,

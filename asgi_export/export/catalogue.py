@@ -114,7 +114,10 @@ class Catalogue:
         return [
             {
                 "name": dataset.name,
-                "columns": [{"name": column.name, "type": column.type} for column in readable(dataset, access)],
+                "columns": [
+                    {"name": column.name, "type": column.type, "kind": column.kind}
+                    for column in readable(dataset, access)
+                ],
                 "default_total": dataset.default_limit,
             }
             for dataset in self.readable(access).values()

@@ -90,7 +90,7 @@ def dataset(
     ... async def people(selection):
     ...     yield {"id": 1, "name": "Ada"}
     >>> people.name, people.columns[1]
-    ('people', Column(name='name', type='text'))
+    ('people', Column(name='name', type='text', kind='text'))
     """
     if function is None:
         return lambda function: dataset(function, columns=columns, name=name, default_limit=default_limit)

@@ -59,6 +59,29 @@ def test_declared_types_are_given_as_they_are_and_may_be_empty(db: Path) -> None
     assert datasets(db)["t"].default_limit is None
 
 
+def test_a_declared_type_promises_only_what_sqlite_stores_for_it(db: Path) -> None:
+    """DATE, BOOLEAN and DECIMAL hold the text or the number that was stored; JSON is text."""
+    declared = [
+        "INTEGER",
+        "REAL",
+        "BLOB",
+        "TEXT",
+        "DATETIME",
+        "DATE",
+        "BOOLEAN",
+        "DECIMAL(10,2)",
+        "JSON",
+        "POINT",
+        "",
+    ]
+    make(db, f"CREATE TABLE t({', '.join(f'c{place} {kind}' for place, kind in enumerate(declared))})")
+    columns = datasets(db)["t"].columns
+    assert [column.kind for column in columns] == (
+        ["number", "number", "bytes", "text", "timestamp", "date", "boolean", "number", "text", "text", "text"]
+    )
+    assert [column.arrow for column in columns] == ["int64", "double", "binary", *["string"] * 8]
+
+
 def test_sqlites_own_tables_and_the_shadows_of_virtual_tables_are_left_out(db: Path) -> None:
     make(
         db,

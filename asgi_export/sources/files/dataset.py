@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from asgi_export.errors import StartupError
+from asgi_export.sources.arrow_types import column_of
 from asgi_export.sources.files.cursor import FileCursor
 from asgi_export.sources.files.kinds import KINDS
 from asgi_export.sources.files.listing import Entry, Place, find_place
@@ -32,7 +33,7 @@ class FileDataset:
     @property
     def columns(self) -> Sequence[Column]:
         """Columns of the files with their Arrow types, then those of the folders."""
-        return tuple(Column(field.name, str(field.type)) for field in self.schema)
+        return tuple(column_of(field) for field in self.schema)
 
     @property
     def default_limit(self) -> int | None:

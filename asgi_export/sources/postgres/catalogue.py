@@ -13,19 +13,22 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from asgi_export.declared import ARROW_TEXT, arrow_of, kind_of
 from asgi_export.sources.postgres.driver import Connection
 from asgi_export.table import Column
 
 log = logging.getLogger("asgi_export.sources.postgres")
 
 CATALOGUE = """
-WITH RECURSIVE resolved(type, base) AS (
-  SELECT oid, oid FROM pg_catalog.pg_type
+WITH RECURSIVE resolved(type, base, modifier) AS (
+  SELECT oid, oid, NULL::int4 FROM pg_catalog.pg_type
   UNION ALL
-  SELECT r.type, t.typbasetype FROM resolved r JOIN pg_catalog.pg_type t ON t.oid = r.base WHERE t.typtype = 'd'
+  SELECT r.type, t.typbasetype, t.typtypmod
+  FROM resolved r JOIN pg_catalog.pg_type t ON t.oid = r.base WHERE t.typtype = 'd'
 )
 SELECT n.nspname AS schema, c.relname AS table, a.attname AS column,
   pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
+  pg_catalog.format_type(b.oid, coalesce(r.modifier, a.atttypmod)) AS resolved,
   CASE WHEN b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN b.typname ELSE '' END AS base,
   b.typtype = 'c' OR (b.typcategory = 'A' AND b.typelem <> 0 AND b.typlen = -1
     AND b.typname NOT IN ('int2vector', 'oidvector')) AS nested
@@ -51,6 +54,9 @@ NATIVE = frozenset(
     | {"_bool", "_int2", "_int4", "_int8", "_float8", "_numeric", "_text", "_varchar"}
 )
 """Base types that asyncpg gives as the Python value that is equal."""
+
+TEXTUAL = frozenset({"money"})
+"""Base types that are another in other databases, or have another name there."""
 
 VALUE_FORMS = {
     # asyncpg would widen a float4 bit by bit: 0.1 to 0.10000000149011612
@@ -122,13 +128,20 @@ def _forms(row: Any) -> ColumnForms:
     text = f"{as_json}::pg_catalog.text" if nested else TEXT_FORMS.get(base, "{0}::pg_catalog.text").format(name)
     parsed = base in ("json", "jsonb") or (nested and base not in NATIVE)
     return ColumnForms(
-        Column(row["column"], row["type"]),
+        _column(row),
         copied=as_text if base == "bool" else as_json if nested else name,
         text=text,
         value=text if parsed else _value(name, base, text),
         parsed=parsed,
         number=base in NUMBERS,
     )
+
+
+def _column(row: Any) -> Column:
+    """A column with the kind of the type that it rests on; of a domain over numeric(10,2) that is numeric(10,2)."""
+    resolved = "" if row["base"] in TEXTUAL else row["resolved"] if row["base"] else ""
+    kind = "nested" if row["nested"] else kind_of(resolved)
+    return Column(row["column"], row["type"], kind, ARROW_TEXT if row["nested"] else arrow_of(resolved))
 
 
 def _value(name: str, base: str, text: str) -> str:

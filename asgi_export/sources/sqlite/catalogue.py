@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from asgi_export.declared import ARROW_TEXT, BYTES, FLOATS, INTEGERS, arrow_of, kind_of, parse
 from asgi_export.table import Column
 
 log = logging.getLogger("asgi_export.sources.sqlite")
@@ -26,6 +27,10 @@ WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER B
 
 HIDDEN = 1
 """`hidden` of `PRAGMA table_xinfo`: a virtual table's hidden column. 2 and 3 are generated columns: data."""
+
+
+_STORED = {name: arrow_of(name) for name in INTEGERS | FLOATS | BYTES}
+"""The declared types that say what is stored; of every other type a value may be of any storage class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,17 @@ def _columns(connection: sqlite3.Connection, name: str | bytes) -> tuple[Column,
     visible = [(column, declared) for _, column, declared, _, _, _, hidden in entries if hidden != HIDDEN]
     if not all(isinstance(text, str) for entry in visible for text in entry):
         raise ValueError("the name or the type of a column is not UTF-8")
-    return tuple(Column(column, declared) for column, declared in visible)
+    return tuple(_column(column, declared) for column, declared in visible)
+
+
+def _column(name: str, declared: str) -> Column:
+    """A column; SQLite holds no value to its declared type, but converts numbers where that has an affinity to them.
+
+    So a DATE is the text or the number that was stored. https://www.sqlite.org/datatype3.html §3
+    """
+    arrow = _STORED.get(parse(declared).name, ARROW_TEXT)
+    kind = kind_of(declared)
+    return Column(name, declared, "text" if kind == "nested" else kind, arrow)
 
 
 def _shadow_names(connection: sqlite3.Connection) -> frozenset[str]:
