@@ -35,11 +35,15 @@ _STORED = {name: arrow_of(name) for name in INTEGERS | FLOATS | BYTES}
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One table or view. `stored` is true for an ordinary table, whose rows lie in the file as they are."""
+    """One table or view. `stored` is true for an ordinary table, whose rows lie in the file as they are.
+
+    `by_rowid` is true for a stored table that is known to have rowids: their order is the table's own.
+    """
 
     name: str
     columns: tuple[Column, ...]
     stored: bool
+    by_rowid: bool
 
 
 def quoted(identifier: str) -> str:
@@ -70,11 +74,15 @@ def read_catalogue(connection: sqlite3.Connection) -> tuple[Relation, ...]:
     if not connection.in_transaction:
         connection.execute("BEGIN").close()
     entries = connection.execute(SCHEMA).fetchall()
-    shadows = _shadow_names(connection)
-    return tuple(_relations(connection, [entry for entry in entries if entry[1] not in shadows]))
+    listed = _listed(connection)
+    shadows = {name for name, kind, _ in listed if kind == "shadow"}
+    by_rowid = {name for name, kind, without_rowid in listed if kind == "table" and not without_rowid}
+    return tuple(_relations(connection, [entry for entry in entries if entry[1] not in shadows], by_rowid))
 
 
-def _relations(connection: sqlite3.Connection, entries: list[tuple[Kind, str | bytes, int]]) -> Iterator[Relation]:
+def _relations(
+    connection: sqlite3.Connection, entries: list[tuple[Kind, str | bytes, int]], by_rowid: set[str | bytes]
+) -> Iterator[Relation]:
     for kind, name, virtual in entries:
         try:
             columns = _columns(connection, name)
@@ -82,7 +90,7 @@ def _relations(connection: sqlite3.Connection, entries: list[tuple[Kind, str | b
             log.warning("%s %r is left out: %s", kind, name, error)
             continue
         if isinstance(name, str) and columns:
-            yield Relation(name, columns, stored=kind == "table" and not virtual)
+            yield Relation(name, columns, stored=kind == "table" and not virtual, by_rowid=name in by_rowid)
 
 
 def _columns(connection: sqlite3.Connection, name: str | bytes) -> tuple[Column, ...]:
@@ -105,7 +113,10 @@ def _column(name: str, declared: str) -> Column:
     return Column(name, declared, "text" if kind == "nested" else kind, arrow)
 
 
-def _shadow_names(connection: sqlite3.Connection) -> frozenset[str]:
-    """Names of tables that only serve a virtual table; none where SQLite is older than 3.37."""
+def _listed(connection: sqlite3.Connection) -> list[tuple[str | bytes, str, int]]:
+    """Names with their kinds (`shadow` only serves a virtual table) and whether they lack rowids.
+
+    Nothing where SQLite is older than 3.37.
+    """
     entries = connection.execute("PRAGMA main.table_list").fetchall()
-    return frozenset(entry[1] for entry in entries if entry[2] == "shadow")
+    return [(name, kind, without_rowid) for _, name, kind, _, without_rowid, _ in entries]

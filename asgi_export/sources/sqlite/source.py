@@ -69,7 +69,7 @@ class SqliteDataset:
         limit = ALL_ROWS if selection.limit is None else min(selection.limit, MOST_ROWS_IN_SQL)
         return SqliteCursor(
             self.path,
-            _select(self.relation.name, selection.columns),
+            _select(self.relation, selection.columns),
             limit,
             width=len(selection.columns),
             small_cache=self.relation.stored,
@@ -152,11 +152,27 @@ def _reason(error: Exception) -> str:
     return READ_ONLY_REASONS.get(getattr(error, "sqlite_errorname", ""), str(error))
 
 
-def _select(table: str, columns: Sequence[str]) -> str:
+def _select(relation: Relation, columns: Sequence[str]) -> str:
     """The statement, every column qualified by its table.
 
     SQLite reads an unknown name in double quotes as a text literal; a qualified one is an error. So a column
     that was dropped after the start cannot turn into its own name, a million times.
     """
-    names = ", ".join(f"{quoted(table)}.{quoted(column)}" for column in columns)
-    return f"SELECT {names} FROM main.{quoted(table)} LIMIT ?"
+    table = quoted(relation.name)
+    names = ", ".join(f"{table}.{quoted(column)}" for column in columns)
+    return f"SELECT {names} FROM main.{table}{_in_own_order(relation, columns)} LIMIT ?1"
+
+
+def _in_own_order(relation: Relation, columns: Sequence[str]) -> str:
+    """What keeps SQLite from answering out of an index that holds all asked columns, in the order of that index.
+
+    A table with rowids is scanned as it lies; a WITHOUT ROWID table ignores NOT INDEXED, and in a view it says
+    nothing of the tables below. There the other columns are named too, in a condition that is decided before any
+    of them is read: the limit is not 0 where there is a row to decide on. https://www.sqlite.org/lang_indexedby.html
+    """
+    if relation.by_rowid:
+        return " NOT INDEXED"
+    asked = set(columns)
+    unasked = [column.name for column in relation.columns if column.name not in asked]
+    others = [f"{quoted(relation.name)}.{quoted(name)}" for name in unasked]
+    return f" WHERE ?1 OR ?1 IN ({', '.join(others)})" if others else ""
