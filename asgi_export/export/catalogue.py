@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, cast
 
 from asgi_export.access.plans import OPEN, AccessPlan
 from asgi_export.errors import BadRequest, Forbidden, NotFound, StartupError
+from asgi_export.export.column_list import column_text
 from asgi_export.export.parameters import Parameters, shown
 from asgi_export.formats import Format
 from asgi_export.measure import Figure, Measured
@@ -192,7 +194,7 @@ def _delimiter(parameters: Parameters, found: Format) -> str:
 
 
 def _pick(dataset: Dataset, names: Sequence[str], access: AccessPlan, most: int) -> tuple[Column, ...]:
-    """The columns of these names, blanks around a name dropped unless the column itself has them."""
+    """The columns of these names, in their order; all that `access` may read where there are none."""
     there = {column.name: column for column in dataset.columns}
     allowed = {column.name: column for column in readable(dataset, access)}
     if not allowed:
@@ -202,20 +204,24 @@ def _pick(dataset: Dataset, names: Sequence[str], access: AccessPlan, most: int)
     if not names:
         return tuple(allowed.values())
     picked: dict[str, Column] = {}
-    for given in names:
-        name = given if given in there else given.strip()
+    for name in names:
         if name not in there:
-            raise BadRequest(f"columns={shown(name)}: unknown column; there are {listed(allowed)}")
+            raise BadRequest(f"columns={shown(name)}: unknown column; there are {listed_columns(allowed)}")
         if name not in allowed:
-            raise Forbidden(f"columns={shown(name)}: this key may not read it; it may read {listed(allowed)}")
+            raise Forbidden(f"columns={shown(name)}: this key may not read it; it may read {listed_columns(allowed)}")
         if name in picked:
-            raise BadRequest(f"columns={shown(name)}: given twice; there are {listed(allowed)}")
+            raise BadRequest(f"columns={shown(name)}: given twice; there are {listed_columns(allowed)}")
         picked[name] = allowed[name]
     return tuple(picked.values())
 
 
-def listed(names: Mapping[str, object]) -> str:
+def listed_columns(names: Iterable[str]) -> str:
+    """Names of columns as `columns` takes them, in one line."""
+    return listed([column_text(name) for name in names])
+
+
+def listed(names: Collection[str]) -> str:
     """Names in one line, not more than `MAX_LISTED` of them."""
-    first = [shown(name) for name in list(names)[:MAX_LISTED]]
+    first = [shown(name) for name in islice(names, MAX_LISTED)]
     rest = len(names) - len(first)
     return ", ".join(first) + (f" and {rest} more" if rest > 0 else "")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from asgi_export.asgi.request import Pairs
 from asgi_export.errors import BadRequest
+from asgi_export.export.column_list import EXPECTED, parse_column_list
 
 MAX_TOTAL = 10**18 - 1
 MAX_FILENAME_CHARACTERS = 200
@@ -95,12 +96,8 @@ def _text(expected: str, shortest: int = 0, longest: int | None = None) -> Value
 
 def _names() -> Values:
     """`explode` is false where this is described: one value, with commas."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        return tuple(text.split(",")) if text.strip() else ()
-
     schema = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
-    return Values(parse, "comma-separated column names", schema)
+    return Values(parse_column_list, EXPECTED, schema)
 
 
 def _delimiter() -> Values:

@@ -12,6 +12,7 @@ from itertools import islice
 
 from asgi_export.access.plans import AccessPlan
 from asgi_export.export.catalogue import Catalogue, readable
+from asgi_export.export.column_list import column_text
 from asgi_export.export.parameters import MAX_TOTAL
 from asgi_export.table import Dataset
 
@@ -72,21 +73,24 @@ def _exported_whole(there: Sequence[Dataset], access: AccessPlan, max_columns: i
 
 
 def _can_be_asked_for(name: str) -> bool:
+    """`dataset=` without a name is none."""
+    return bool(name) and _is_utf8(name)
+
+
+def _is_utf8(name: str) -> bool:
     """A query string is UTF-8, and the names of files need not be."""
-    return bool(name) and name == name.encode("utf-8", "ignore").decode()
-
-
-def _can_be_chosen(column: str) -> bool:
-    """The parameter has commas between names, and drops blanks."""
-    return "," not in column and bool(column.strip()) and _can_be_asked_for(column)
+    return name == name.encode("utf-8", "ignore").decode()
 
 
 def _shared(datasets: Sequence[Dataset], access: AccessPlan) -> tuple[str, ...]:
-    """The columns that all of them have, in the order of the first: one at a time, for the turns of other threads."""
-    first = [column.name for column in readable(datasets[0], access) if _can_be_chosen(column.name)]
+    """The columns that all of them have, in the order of the first, as the parameter takes them.
+
+    One dataset at a time, for the turns of other threads.
+    """
+    first = [column.name for column in readable(datasets[0], access) if _is_utf8(column.name)]
     shared = set(first)
     for dataset in datasets[1:]:
         shared.intersection_update([column.name for column in readable(dataset, access)])
         if not shared:
             break
-    return tuple([name for name in first if name in shared])
+    return tuple([column_text(name) for name in first if name in shared])

@@ -37,7 +37,9 @@ def plan(
         ("name", ("name",)),
         ("name,id", ("name", "id")),
         (" name ,\tid ", ("name", "id")),
-        (" odd ,id", (" odd ", "id")),
+        ('" odd ",id', (" odd ", "id")),
+        ('"a,b",id', ("a,b", "id")),
+        (' "a,b"\t, name ', ("a,b", "name")),
     ],
 )
 def test_columns_come_in_the_asked_order_without_the_blanks_around(text: str, columns: tuple[str, ...]) -> None:
@@ -49,11 +51,13 @@ def test_columns_come_in_the_asked_order_without_the_blanks_around(text: str, co
 @pytest.mark.parametrize(
     ("text", "detail"),
     [
-        ("nope", "columns=nope: unknown column; there are id,  odd , name, a,b"),
+        ("nope", 'columns=nope: unknown column; there are id, " odd ", name, "a,b"'),
         ("id,", "columns=: unknown column"),
         (",id", "columns=: unknown column"),
         ("ID", "columns=ID: unknown column"),
         ("odd", "columns=odd: unknown column"),
+        (" odd ", "columns=odd: unknown column"),
+        ('"id","id"', "columns=id: given twice"),
         ("id,name,id", "columns=id: given twice"),
         ("id, id", "columns=id: given twice"),
         ("id;name", "columns=id;name: unknown column"),

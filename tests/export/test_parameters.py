@@ -14,7 +14,8 @@ from asgi_export.export.parameters import PARAMETERS, parse_parameters
 @pytest.mark.parametrize(
     ("name", "text", "field", "value"),
     [
-        ("columns", "id, name ,x", "columns", ("id", " name ", "x")),
+        ("columns", "id, name ,x", "columns", ("id", "name", "x")),
+        ("columns", '"a,b",c', "columns", ("a,b", "c")),
         ("columns", "", "columns", ()),
         ("columns", "  ", "columns", ()),
         ("apiKey", "k", "api_key", "k"),

@@ -97,10 +97,9 @@ def test_datasets_without_a_shared_column_have_no_columns_to_choose() -> None:
     assert "columns" not in parameters_at(document_of(ExportApp([PEOPLE, other])), f"{PREFIX}/csv")
 
 
-@pytest.mark.parametrize("name", ["a,b", "", "  ", "\ud800"])
-def test_a_column_that_no_parameter_can_name_is_not_promised(name: str) -> None:
-    odd = dataset(lambda: [(1, 2)], columns=[name, " odd "], name="odd")
-    assert schema_of(document_of(ExportApp([odd])), "columns")["items"]["enum"] == [" odd "]
+def test_a_column_that_no_parameter_can_name_is_not_promised() -> None:
+    odd = dataset(lambda: [(1, 2)], columns=["\ud800", " odd "], name="odd")
+    assert schema_of(document_of(ExportApp([odd])), "columns")["items"]["enum"] == ['" odd "']
 
 
 def test_a_dataset_that_no_parameter_can_name_is_not_promised() -> None:
