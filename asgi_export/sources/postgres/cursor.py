@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -67,11 +66,10 @@ class CopyQuery:
 
 @dataclass(frozen=True, slots=True)
 class RowsQuery:
-    """A SELECT whose rows are wanted; `parsed` are the positions of columns that come as JSON text."""
+    """A SELECT whose rows are wanted."""
 
     sql: str
     width: int
-    parsed: frozenset[int] = frozenset()
 
     def begin(self, connection: Connection) -> _Rows:
         return _Rows(connection, self)
@@ -171,7 +169,7 @@ class _Rows:
             self._transaction = self._connection.transaction(readonly=True)
             await self._transaction.start()
             self._portal = await self._connection.cursor(self._query.sql)
-        rows = self._rows(await self._portal.fetch(self._size.rows))
+        rows = list(map(tuple, await self._portal.fetch(self._size.rows)))
         self._size.came(rows)
         return rows or None
 
@@ -182,17 +180,6 @@ class _Rows:
     async def leave(self) -> None:
         if self._transaction is not None:
             await self._transaction.rollback()
-
-    def _rows(self, records: Sequence[Any]) -> list[Row]:
-        parsed = self._query.parsed
-        if not parsed:
-            return list(map(tuple, records))
-        return [
-            tuple(
-                [json.loads(value) if at in parsed and value is not None else value for at, value in enumerate(row)]
-            )
-            for row in records
-        ]
 
 
 async def _finished(work: Coroutine[Any, Any, None]) -> None:
