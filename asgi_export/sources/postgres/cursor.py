@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from asgi_export.sources.batch_size import BatchSize
 from asgi_export.sources.postgres.copy import CopyText
 from asgi_export.sources.postgres.driver import Connection, Pool, cause_of, failure, is_lost
 from asgi_export.table import Batch, Dialect, Row
+from asgi_export.tasks import finish
 
 log = logging.getLogger("asgi_export.sources.postgres")
 
@@ -140,7 +141,7 @@ class PostgresCursor:
         connection, self._connection = self._connection, None
         if statement is not None:
             statement.stop()
-            await _finished(self._given_back(connection, statement))
+            await finish(self._given_back(connection, statement))
 
     async def _given_back(self, connection: Connection, statement: Statement) -> None:
         try:
@@ -180,17 +181,3 @@ class _Rows:
     async def leave(self) -> None:
         if self._transaction is not None:
             await self._transaction.rollback()
-
-
-async def _finished(work: Coroutine[Any, Any, None]) -> None:
-    """Await to the end, through any number of cancellations; one that came is raised afterwards."""
-    task = asyncio.create_task(work, name="asgi-export postgres leave")
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            cancelled = True
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError
