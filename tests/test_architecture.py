@@ -15,13 +15,11 @@ PACKAGE = Path(__file__).parent.parent / "asgi_export"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("declared", "errors"),
-    ("extras", "measure", "table", "tasks", "toml_file"),
-    ("threads",),
+    ("extras", "measure", "table", "threads", "toml_file"),
     ("asgi", "formats", "redis_client", "sources"),
     ("limiter",),
     ("access",),
-    ("export",),
-    ("middleware",),
+    ("export", "middleware"),
     ("openapi",),
     ("app",),
     ("settings", "locations", "logs"),

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asgi_export.errors import SourceFailed, StartupError, Unavailable
-from asgi_export.sources.files import kinds
+from asgi_export.sources.files import batch_bounds
 from asgi_export.sources.files.location import dataset_name, is_file_location
 from asgi_export.sources.files.source import FileSource
 from asgi_export.table import Column, Dataset, Selection
@@ -189,9 +189,9 @@ def test_batches_are_bounded_in_cells_and_in_bytes(tmp_path: Path) -> None:
     for name in ("wide.parquet", "large.parquet", "long.arrow"):
         with cursor(started(tmp_path / name)) as batches:
             for batch in batches:
-                assert batch.num_rows * batch.num_columns <= kinds.BATCH_CELLS
-                assert batch.num_rows <= kinds.BATCH_ROWS
-                assert batch.slice(0).nbytes < 2 * kinds.BATCH_BYTES
+                assert batch.num_rows * batch.num_columns <= batch_bounds.BATCH_CELLS
+                assert batch.num_rows <= batch_bounds.BATCH_ROWS
+                assert batch.slice(0).nbytes < 2 * batch_bounds.BATCH_BYTES
 
 
 def test_a_reader_that_stalls_holds_little_of_a_large_file(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import pyarrow as pa
 
 from asgi_export.errors import SourceFailed, Unavailable
+from asgi_export.sources.files.damage import DAMAGE
 from asgi_export.sources.files.kinds import Kind
 from asgi_export.sources.files.listing import Entry, FileChanged, OpenFile, Place
 
@@ -52,7 +53,7 @@ class FileCursor:
         """The next batch, of one row at least. No reference to it is kept."""
         try:
             batch = self._next_batch()
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except DAMAGE as error:
             raise self._failure(error) from error
         self._started = True
         return batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 from asgi_export.errors import StartupError
 from asgi_export.sources.arrow_types import column_of
 from asgi_export.sources.files.cursor import FileCursor
+from asgi_export.sources.files.damage import DAMAGE
 from asgi_export.sources.files.kinds import KINDS
 from asgi_export.sources.files.listing import Entry, Place, find_place
 from asgi_export.sources.files.location import SUFFIXES
@@ -71,12 +73,14 @@ def _schema(place: Place, entry: Entry, kind: str) -> pa.Schema:
     try:
         with place.open(entry) as file:
             schema = KINDS[kind].schema(file.handle)
-    except (OSError, ValueError) as error:  # pa.ArrowInvalid is a ValueError
+        names = Counter(schema.names)
+        str(schema)  # a name within a type may be no UTF-8, and is not looked at before
+    except DAMAGE as error:
         raise StartupError(f"{entry.path} cannot be read as {kind}: {_line(error)}") from error
-    for field in schema:
-        if len(schema.get_all_field_indices(field.name)) > 1:
-            raise StartupError(f"{entry.path} has two columns {field.name!r}; expected each name once")
-    if not len(schema):
+    for name, count in names.items():
+        if count > 1:
+            raise StartupError(f"{entry.path} has two columns {name!r}; expected each name once")
+    if not names:
         raise StartupError(f"{entry.path} has no columns")
     return pa.schema([field.with_nullable(True).remove_metadata() for field in schema])
 

@@ -1,0 +1,111 @@
+"""Parquet files, a few pages at a time: with neither threads nor read-ahead, in the thread that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from asgi_export.sources.files.batch_bounds import BATCH_ROWS, batch_rows
+from asgi_export.sources.files.damage import checked
+
+READ_BYTES = 64 * 1024
+
+FIRST_ROWS = 1024
+"""Of the first batch, before which nothing is known of what a dictionary holds."""
+
+
+class Parquet:
+    """Reads row group after row group. Raises `pa.ArrowException` or `OSError` for a damaged file."""
+
+    def schema(self, file: Any) -> pa.Schema:
+        """The columns as Arrow types."""
+        return _opened(file).schema_arrow
+
+    def batches(self, file: Any, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]:
+        """Batches of these columns, and rarely others: where a column `a.b` lies beside a column `a` with a `b`.
+
+        The first is small, and the size of each is set by what came before it and by what the file says.
+        """
+        parquet = _opened(file)
+        paths = _paths(parquet, names)
+        sizes = RowSizes(parquet.metadata, paths)
+        found = parquet.iter_batches(min(FIRST_ROWS, sizes.rows(limit)), columns=[*paths], use_threads=False)
+        for batch in found:
+            sizes.came(batch)
+            parquet.reader.set_batch_size(sizes.rows(limit))
+            yield checked(batch)
+
+
+def _opened(file: Any) -> pq.ParquetFile:
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES)
+
+
+def _paths(parquet: pq.ParquetFile, names: Sequence[str]) -> frozenset[str]:
+    """Paths of the Parquet columns below these Arrow columns.
+
+    They are found by their order: in a path, a dot that is part of a name looks like one between two names.
+    """
+    wanted, start = set(names), 0
+    found: list[int] = []
+    for field in parquet.schema_arrow:
+        end = start + _width(field.type)
+        found += range(start, end) if field.name in wanted else ()
+        start = end
+    return frozenset([parquet.metadata.schema.column(place).path for place in found])
+
+
+def _width(kind: pa.DataType) -> int:
+    """Parquet columns that an Arrow type takes."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _width(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return _width(kind.value_type)
+    return sum([_width(kind.field(place).type) for place in range(kind.num_fields)]) if kind.num_fields else 1
+
+
+class RowSizes:
+    """Estimates the bytes of a row of these Parquet columns for the rows to come, and from it the rows of a batch.
+
+    The metadata of a column is looked at when a batch of its row group has come: pyarrow ends the process where
+    it is encrypted, and the batch proves that it is not. Of the row groups ahead only the size of all columns is
+    known; what they have more of it than the last one is taken to be in these columns. A dictionary holds a
+    value once for many rows, so what the rows of the last batch took counts as well.
+    """
+
+    def __init__(self, metadata: Any, paths: Collection[str]) -> None:
+        self._groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+        columns = range(metadata.num_columns)
+        self._columns = [place for place in columns if metadata.schema.column(place).path in paths]
+        self._ahead = 0
+        self._unread = 0
+        self._size = self._whole = self._last = 0.0
+
+    def came(self, batch: pa.RecordBatch) -> None:
+        """Take note of the batch that has just been read."""
+        self._last = batch.nbytes / max(1, batch.num_rows)
+        self._unread -= batch.num_rows
+        while self._unread < 0 and self._ahead < len(self._groups):
+            group = self._groups[self._ahead]
+            self._unread += group.num_rows
+            self._size = sum([group.column(place).total_uncompressed_size for place in self._columns]) / _rows(group)
+            self._whole = group.total_byte_size / _rows(group)
+            self._ahead += 1
+
+    def rows(self, limit: int | None) -> int:
+        """The rows of the next batch."""
+        sizes, rows = [self._last, self._size if self._unread > 0 else 0], self._unread
+        for group in islice(self._groups, self._ahead, None):
+            if rows >= BATCH_ROWS:
+                break
+            rows += group.num_rows
+            sizes.append(self._size + max(0, group.total_byte_size / _rows(group) - self._whole))
+        return batch_rows(len(self._columns), max(sizes), limit)
+
+
+def _rows(group: Any) -> int:
+    rows: int = group.num_rows
+    return max(1, rows)
