@@ -13,28 +13,18 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from asgi_export.access.callers import access_of, caller_of
-from asgi_export.asgi.coding import CODINGS, CompressionLevels
+from asgi_export.access.callers import CALLER, access_of
+from asgi_export.asgi.coding import CompressionLevels
 from asgi_export.asgi.conditions import Refused, decide
-from asgi_export.asgi.disposition import content_disposition
-from asgi_export.asgi.exchange import exchange_of
+from asgi_export.asgi.context import METRICS_SERVED, Disconnect, RequestContext, context_of
 from asgi_export.asgi.lifespan import answer_lifespan
-from asgi_export.asgi.message import HTTPScope, Receive, Send, send_empty, send_whole
-from asgi_export.asgi.negotiate import IDENTITY, choose_coding
+from asgi_export.asgi.message import HTTPScope, Receive, Send, send_head, send_whole
 from asgi_export.asgi.problem import common_headers, send_problem
 from asgi_export.asgi.pump import Bounds, BrokenOff
-from asgi_export.asgi.readiness import failing
-from asgi_export.asgi.request import (
-    ACCEPT_ENCODING,
-    MAX_HEADER_BYTES,
-    MAX_QUERY_BYTES,
-    Request,
-    probe_of,
-    read_request,
-)
+from asgi_export.asgi.readiness import CHECKS, failing
+from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, RequestBounds, probe_of
 from asgi_export.errors import (
     ExportError,
-    Header,
     InternalError,
     MethodNotAllowed,
     NotFound,
@@ -44,11 +34,13 @@ from asgi_export.errors import (
 from asgi_export.export.catalogue import MAX_COLUMNS, Catalogue, ExportBounds
 from asgi_export.export.meter import describe_quota
 from asgi_export.export.parameters import OF_DOCUMENT, parse_parameters, shown
+from asgi_export.export.plan import EXPORT, plan_export
 from asgi_export.export.routes import CATALOGUE, DOCUMENT, find_route, path_of
 from asgi_export.export.runner import RunningExports
 from asgi_export.formats import FORMATS, Format
 from asgi_export.limiter.byte_quota import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
+from asgi_export.limiter.rules import RULES, described
 from asgi_export.measure import Figure
 from asgi_export.openapi.cache import Documents, rights_of
 from asgi_export.openapi.document import View, describe
@@ -104,10 +96,16 @@ class ExportApp:
             leases=self._leases,
             quotas=self._quotas,
         )
-        self._max_query_bytes = max_query_bytes
-        self._max_header_bytes = max_header_bytes
+        self._request_bounds = RequestBounds(max_query_bytes, max_header_bytes)
         self._documents = Documents()
         self._closing = False
+        self._pages = {
+            CATALOGUE: self._list,
+            DOCUMENT: self._describe,
+            "healthz": self._live,
+            "readyz": self._readiness,
+            "metrics": self._no_metrics,
+        }
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -153,133 +151,124 @@ class ExportApp:
 
     async def _answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """The one place where an error becomes an answer."""
+        context = context_of(scope)
+        watching = context.disconnect is not None  # somebody around this application does, and ends it
+        disconnect = context.watch(receive)
         try:
-            await self._route(scope, receive, send)
+            await self._route(context, disconnect, send)
         except BrokenOff:
             raise
         except ExportError as error:
-            await send_problem(scope, send, error)
+            await send_problem(context, send, error)
         except Exception:
-            logger.exception("request %s failed", exchange_of(scope).request_id)
-            await send_problem(scope, send, InternalError("the service failed; the log has the reason"))
+            logger.exception("request %s failed", context.request_id)
+            await send_problem(context, send, InternalError("the service failed; the log has the reason"))
+        finally:
+            if not watching:
+                await disconnect.close()
 
-    async def _route(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        request = read_request(scope, max_query_bytes=self._max_query_bytes, max_header_bytes=self._max_header_bytes)
+    async def _route(self, context: RequestContext, disconnect: Disconnect, send: Send) -> None:
+        request, caller = context.request, context.get(CALLER)
+        self._request_bounds.check(request)
         route = find_route(request, self._prefix)
-        caller = caller_of(scope)
         if caller is not None and caller.refusal is not None and not probe_of(request):
             raise caller.refusal  # where no limiter has done so before
         if request.method == "OPTIONS":
-            await send_whole(send, 204, [ALLOW, *self._common(scope)], b"", method="OPTIONS")
+            await send_whole(send, 204, [ALLOW, *common_headers(context.request_id)], b"", method="OPTIONS")
         elif request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{shown(request.method)}: expected GET, HEAD or OPTIONS", headers=(ALLOW,))
         elif route in FORMATS:
-            await self._export(scope, receive, send, request, FORMATS[route])
-        elif route == CATALOGUE:
-            await self._page(scope, send, request, 200, await self._list(scope))
-        elif route == DOCUMENT:
-            await self._page(scope, send, request, 200, await self._describe(scope, request))
-        elif route == "healthz":
-            await self._page(scope, send, request, 200, json_body({"status": "ok"}))
-        elif route == "readyz":
-            await self._page(scope, send, request, *await self._readiness(scope))
+            await self._export(context, disconnect, send, FORMATS[route])
         else:
-            raise NotFound(f"{route} is not served here")
+            status, body = await self._pages[route](context)
+            await _send_page(context, send, status, body)
 
-    async def _page(self, scope: HTTPScope, send: Send, request: Request, status: int, body: bytes) -> None:
-        headers = [(b"content-type", b"application/json"), *self._common(scope)]
-        if status == Unavailable.status:
-            headers.append((b"retry-after", b"1"))
-        await send_whole(send, status, headers, body, method=request.method)
+    async def _export(self, context: RequestContext, disconnect: Disconnect, send: Send, found: Format) -> None:
+        parameters = parse_parameters(context.parameters())
+        await self._ready(context)
+        export = plan_export(self._catalogue, parameters, found, context)
+        decision = decide(
+            context.request.header
+        )  # last: a request that is wrong in itself is told so. RFC 9110 §13.2.1
+        if isinstance(decision, Refused):
+            raise decision.error
+        context.set(EXPORT, export)
+        if context.request.method == "HEAD":
+            await send_head(send, export.head())
+        else:
+            await self._exports.run(export, context, disconnect, send)
 
-    async def _list(self, scope: HTTPScope) -> bytes:
+    async def _list(self, context: RequestContext) -> tuple[int, bytes]:
         """The catalogue. In a thread, as thousands of tables take a second."""
-        await self._ready(scope)
-        access = access_of(scope)
-        limits = list(exchange_of(scope).limits)
+        await self._ready(context)
+        access = access_of(context.get(CALLER))
+        rules = context.get(RULES)
+        limits = list(described(rules)) if rules else []
         if access.bytes_a_day is not None:
             limits.append(describe_quota(access.bytes_a_day))
         formats = [
             {"name": name, "media_type": found.media_type} for name, found in FORMATS.items() if found.available
         ]
-        return await asyncio.to_thread(
+        return 200, await asyncio.to_thread(
             lambda: json_body({"datasets": self._catalogue.describe(access), "formats": formats, "limits": limits})
         )
 
-    async def _describe(self, scope: HTTPScope, request: Request) -> bytes:
+    async def _describe(self, context: RequestContext) -> tuple[int, bytes]:
         """What the caller may ask for, as OpenAPI."""
-        asked = parse_parameters(request.parameters(), table=OF_DOCUMENT)
-        await self._ready(scope)
-        exchange, access = exchange_of(scope), access_of(scope)
+        asked = parse_parameters(context.parameters(), table=OF_DOCUMENT)
+        await self._ready(context)
+        request, caller = context.request, context.get(CALLER)
+        access = access_of(caller)
         view = View(
             server=path_of(request.root),
             prefix="" if request.mounted else path_of(self._prefix),
-            keys=caller_of(scope) is not None,
-            limited=bool(exchange.limits),
-            metrics=exchange.metrics,
-            max_query_bytes=self._max_query_bytes,
+            keys=caller is not None,
+            limited=context.get(RULES) is not None,
+            metrics=context.get(METRICS_SERVED) is True,
+            max_query_bytes=self._request_bounds.max_query_bytes,
         )
-        return await self._documents.get(
+        return 200, await self._documents.get(
             (view, asked.dataset, rights_of(access)),
             lambda: json_body(describe(view, offer_of(self._catalogue, asked.dataset, access))),
         )
 
-    async def _readiness(self, scope: HTTPScope) -> tuple[int, bytes]:
-        await self._ready(scope)
-        failed = await failing(
-            {
-                **self._catalogue.checks(),
-                "leases": self._leases.check,
-                "quotas": self._quotas.check,
-                **exchange_of(scope).checks,
-            }
-        )
+    async def _live(self, _context: RequestContext) -> tuple[int, bytes]:
+        return 200, json_body({"status": "ok"})
+
+    async def _readiness(self, context: RequestContext) -> tuple[int, bytes]:
+        await self._ready(context)
+        own = {"leases": self._leases.check, "quotas": self._quotas.check}
+        around = context.get(CHECKS)
+        failed = await failing({**self._catalogue.checks(), **own, **(around or {})})
         if failed:
             return 503, json_body({"status": "unavailable", "error": Unavailable.error, "failing": failed})
         return 200, json_body({"status": "ok"})
 
-    async def _ready(self, scope: HTTPScope) -> None:
+    async def _no_metrics(self, _context: RequestContext) -> tuple[int, bytes]:
+        raise NotFound("metrics is not served here")
+
+    async def _ready(self, context: RequestContext) -> None:
         """Open the sources where no lifespan has done so; the reason of a failure is the operator's alone."""
-        self._expect_open(scope)
+        self._expect_open(context)
         try:
             await self.start()
         except StartupError as error:
             logger.error("the sources were not opened: %s", error)
             raise Unavailable("the sources cannot be opened now", retry_after_seconds=5) from None
-        self._expect_open(scope)  # opening them takes time, in which the end may have begun
+        self._expect_open(context)  # opening them takes time, in which the end may have begun
 
-    def _expect_open(self, scope: HTTPScope) -> None:
+    def _expect_open(self, context: RequestContext) -> None:
         """Raise `Unavailable` where the end has begun."""
         if self._closing:
-            parting = (PARTING,) if scope.get("http_version", "1.1").startswith("1") else ()
+            parting = (PARTING,) if context.request.http_version.startswith("1") else ()
             raise Unavailable("the service is shutting down", retry_after_seconds=5, headers=parting)
 
-    async def _export(self, scope: HTTPScope, receive: Receive, send: Send, request: Request, found: Format) -> None:
-        parameters = parse_parameters(request.parameters())
-        await self._ready(scope)
-        plan = self._catalogue.plan(parameters, found, access_of(scope))
-        decision = decide(request.header)  # last: a request that is wrong in itself is told so. RFC 9110 §13.2.1
-        if isinstance(decision, Refused):
-            raise decision.error
-        exchange = exchange_of(scope)
-        exchange.dataset, exchange.format = plan.dataset.name, found.name
-        headers = [
-            (b"content-type", found.media_type.encode()),
-            content_disposition(plan.filename),
-            *self._common(scope),
-            (b"x-accel-buffering", b"no"),
-        ]
-        coding = choose_coding(request.header(ACCEPT_ENCODING) or "", list(CODINGS))
-        if coding != IDENTITY:
-            headers.append((b"content-encoding", coding.encode()))
-        if request.method == "HEAD":
-            await send_empty(send, 200, headers)
-        else:
-            await self._exports.run(scope, receive, send, plan, headers, coding)
 
-    @staticmethod
-    def _common(scope: HTTPScope) -> list[Header]:
-        return common_headers(exchange_of(scope).request_id)
+async def _send_page(context: RequestContext, send: Send, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), *common_headers(context.request_id)]
+    if status == Unavailable.status:
+        headers.append((b"retry-after", b"1"))
+    await send_whole(send, status, headers, body, method=context.request.method)
 
 
 def json_body(document: object) -> bytes:

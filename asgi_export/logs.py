@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from asgi_export.access.credentials import without_key
-from asgi_export.asgi.exchange import REQUEST_ID
+from asgi_export.asgi.context import REQUEST_ID
 from asgi_export.asgi.pump import BrokenOff
 from asgi_export.middleware.observe import AccessLine
 

@@ -6,6 +6,7 @@ wrong do not fail the import, which would be a traceback: the application says s
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sys
@@ -15,12 +16,11 @@ from typing import Any
 from asgi_export.access.key_file import KeyFile
 from asgi_export.app import ExportApp
 from asgi_export.asgi.coding import CompressionLevels
-from asgi_export.asgi.exchange import exchange_of
+from asgi_export.asgi.context import context_of
 from asgi_export.asgi.lifespan import answer_lifespan
 from asgi_export.asgi.message import ASGIApp
 from asgi_export.asgi.problem import send_problem
 from asgi_export.asgi.pump import Bounds
-from asgi_export.asgi.request_body import WithoutRequestBodies
 from asgi_export.errors import StartupError, Unavailable
 from asgi_export.limiter.byte_quota import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
@@ -98,31 +98,35 @@ def make_service(settings: Settings, exports: ExportApp | None = None, store: St
         max_header_bytes=settings.max_header_bytes,
     )
     if settings.api_keys:
-        app = ApiKeys(
-            app,
-            keys=KeyFile(Path(settings.api_keys)),
-            max_query_bytes=settings.max_query_bytes,
-            max_header_bytes=settings.max_header_bytes,
-        )
+        app = ApiKeys(app, keys=KeyFile(Path(settings.api_keys)))
     metrics = None
     if settings.metrics and metrics_available():
         metrics = Metrics([found for found in (exports, store) if isinstance(found, Measured)])
     app = Observe(app, metrics=metrics)
-    return WithoutWebSockets(WithoutRequestBodies(app))
+    return Outermost(app)
 
 
-class WithoutWebSockets:
-    """Around the service: a websocket is refused by the protocol, which servers answer 403.
+class Outermost:
+    """Wrap the whole service: make the context of each request, watch its disconnect, refuse websockets.
 
-    The applications inside raise for it, as for every scope type that they do not know; here, where anybody may
-    knock, that would be a 500 and a traceback a knock. ASGI WebSocket, Close.
+    Applications inside read no body: they see an empty one, and then the disconnect. The watch may outlive the
+    answer by as long as the client takes, since the rest of a body is still to be dropped.
+
+    A websocket is refused by the protocol, which servers answer 403: the applications inside raise for every scope
+    type that they do not know, and here that would be a 500 and a traceback. ASGI WebSocket, Close.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._watches: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "websocket":
+        if scope["type"] == "http":
+            disconnect = context_of(scope).watch(receive)
+            self._watches.add(disconnect.task)
+            disconnect.task.add_done_callback(self._watches.discard)
+            await self._app(scope, disconnect.receive, send)
+        elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1000, "reason": None})
         else:
@@ -139,9 +143,9 @@ class NotStarted:
         if scope["type"] == "lifespan":
             await answer_lifespan(receive, send, start=self._fail, stop=self._fail)
         elif scope["type"] == "http":
-            exchange_of(scope)  # the line has its id
+            context = context_of(scope)  # the line has its id
             logger.error("the service was not started: %s", self._error)
-            await send_problem(scope, send, Unavailable("the service was not started", retry_after_seconds=60))
+            await send_problem(context, send, Unavailable("the service was not started", retry_after_seconds=60))
         else:
             raise ValueError(f"scope type {scope['type']!r}: expected 'http' or 'lifespan'")
 

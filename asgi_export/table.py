@@ -74,6 +74,12 @@ class Selection:
     dialect: Dialect | None = None
 
 
+class JsonText(str):
+    """A value that is valid JSON already: a structure in NDJSON, where it is never parsed, and text elsewhere."""
+
+    __slots__ = ()
+
+
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = Sequence[Row]
 

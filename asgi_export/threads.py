@@ -16,6 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TypeVar, cast
 
+from asgi_export.tasks import wait_through
+
 T = TypeVar("T")
 
 THREADS = 8
@@ -168,16 +170,8 @@ def _nothing() -> None:
 
 
 async def _until_done(job: Future[T], interrupt: Callable[[], None]) -> bool:
-    """Wait for the thread; True when the wait was cancelled, which does not end it."""
+    """Wait for the thread, interrupting it until it ends; True if the wait was cancelled meanwhile."""
     loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-    job.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
-    waiter = loop.create_task(done.wait())
-    cancelled = False
-    while not waiter.done():
-        interrupt()
-        try:
-            await asyncio.wait([waiter], timeout=INTERRUPT_AGAIN_SECONDS)
-        except asyncio.CancelledError:
-            cancelled = True
-    return cancelled
+    done: asyncio.Future[None] = loop.create_future()
+    job.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set_result, None))
+    return await wait_through(done, nudge=interrupt, nudge_seconds=INTERRUPT_AGAIN_SECONDS)

@@ -11,7 +11,12 @@ from typing import Any, Self
 from asgiref.testing import ApplicationCommunicator
 
 from asgi_export import Column, Selection
-from asgi_export.table import Batch, Row
+from asgi_export.asgi.context import context_of
+from asgi_export.export.catalogue import Catalogue
+from asgi_export.export.parameters import Parameters
+from asgi_export.export.plan import Export, plan_export
+from asgi_export.formats import FORMATS
+from asgi_export.table import Batch, Dataset, Row
 
 COLUMNS = (Column("id", "integer"), Column("text", "text"))
 ROW_TEXT = "x" * 60
@@ -27,6 +32,13 @@ def http_scope(path: str = "/api/v1/exports/csv", query: str = "", **changes: An
         "headers": [],
         **changes,
     }
+
+
+def planned(dataset: Dataset) -> Export:
+    """The export of a dataset as CSV, by default parameters."""
+    catalogue = Catalogue([dataset])
+    asyncio.run(catalogue.start())
+    return plan_export(catalogue, Parameters(), FORMATS["csv"], context_of(http_scope()))
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:

@@ -15,11 +15,13 @@ PACKAGE = Path(__file__).parent.parent / "asgi_export"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("declared", "errors"),
-    ("extras", "measure", "table", "threads", "toml_file"),
+    ("extras", "measure", "table", "tasks", "toml_file"),
+    ("threads",),
     ("asgi", "formats", "redis_client", "sources"),
     ("limiter",),
     ("access",),
-    ("export", "middleware"),
+    ("export",),
+    ("middleware",),
     ("openapi",),
     ("app",),
     ("settings", "locations", "logs"),

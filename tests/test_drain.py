@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from asgi_export import ExportApp
-from asgi_export.access.callers import Caller, set_caller
+from asgi_export.access.callers import CALLER, Caller
 from asgi_export.access.plans import AccessPlan
+from asgi_export.asgi.context import context_of
 from asgi_export.asgi.pump import BrokenOff
 from asgi_export.limiter.leases import MemoryLeases
 from asgi_export.table import Dataset
@@ -148,7 +149,7 @@ def as_caller(app: ExportApp, caller: Caller) -> Callable[..., Any]:
     """The application behind a middleware that knows who is asking."""
 
     async def known(scope: Any, receive: Any, send: Any) -> None:
-        set_caller(scope, caller)
+        context_of(scope).set(CALLER, caller)
         await app(scope, receive, send)
 
     return known

@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asgi_export import ExportApp, Observe, RateLimit
-from asgi_export.asgi.exchange import REQUEST_ID
+from asgi_export.asgi.context import REQUEST_ID
 from asgi_export.asgi.pump import BrokenOff
 from asgi_export.logs import (
     LINE,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from asgi_export.access.plans import OPEN, AccessPlan
-from asgi_export.asgi.exchange import exchange_of
-from asgi_export.asgi.message import HTTPScope
+from asgi_export.asgi.context import Key
 from asgi_export.errors import ExportError
 
 
@@ -14,27 +13,20 @@ from asgi_export.errors import ExportError
 class Caller:
     """One request's caller: the key of its limits, its plan, and the error that it gets once it was counted.
 
-    `refusal` is set for a caller without a valid key: guessing keys is limited like everything else, so the
-    limiter comes first.
+    `owner` is a name that is safe in logs. `refusal` is set for a caller without a valid key: guessing keys is
+    limited like everything else, so the limiter comes first.
     """
 
     window_key: str
     plan: AccessPlan | None = None
     refusal: ExportError | None = None
+    owner: str = ""
 
 
-def caller_of(scope: HTTPScope) -> Caller | None:
-    """The caller; None where no keys are configured, and everything is open."""
-    found = exchange_of(scope).caller
-    return found if isinstance(found, Caller) else None
+CALLER: Key[Caller] = Key("caller")
+"""Set by the middleware that identifies callers; not set if no keys are configured, and everything is open."""
 
 
-def access_of(scope: HTTPScope) -> AccessPlan:
+def access_of(caller: Caller | None) -> AccessPlan:
     """The plan that the caller has."""
-    caller = caller_of(scope)
-    return caller.plan if caller and caller.plan else OPEN
-
-
-def set_caller(scope: HTTPScope, caller: Caller) -> None:
-    """Note who is asking; for the middleware that finds out."""
-    exchange_of(scope).caller = caller
+    return (caller and caller.plan) or OPEN

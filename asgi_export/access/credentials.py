@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from asgi_export.asgi.request import Request
+from asgi_export.asgi.context import RequestContext
 from asgi_export.errors import BadRequest
 
 _KEY_AHEAD = re.compile(r"\?|%3f|api-?key", re.IGNORECASE)
@@ -19,19 +19,19 @@ def without_key(target: str) -> str:
     return _KEY_AHEAD.split(target, maxsplit=1)[0]
 
 
-def key_of(request: Request) -> str:
+def key_of(context: RequestContext) -> str:
     """`apiKey`, else `X-API-Key`, else the bearer token (RFC 6750 §2.1); empty where there is none.
 
     A query that cannot be read carries no key: the application answers it.
     """
     try:
-        pairs = request.parameters()
+        pairs = context.parameters()
     except BadRequest:
         pairs = ()
     given = next((value for name, value in pairs if name == "apiKey"), "")
-    return given or request.header(b"x-api-key") or _bearer(request)
+    return given or context.request.header(b"x-api-key") or _bearer(context)
 
 
-def _bearer(request: Request) -> str:
-    scheme, _, token = (request.header(b"authorization") or "").partition(" ")
+def _bearer(context: RequestContext) -> str:
+    scheme, _, token = (context.request.header(b"authorization") or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""

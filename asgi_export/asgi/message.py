@@ -40,7 +40,7 @@ __all__ = [
     "Send",
     "body",
     "head",
-    "send_empty",
+    "send_head",
     "send_whole",
 ]
 
@@ -69,10 +69,10 @@ async def send_whole(send: Send, status: int, headers: Iterable[Header], data: b
         return
 
 
-async def send_empty(send: Send, status: int, headers: Iterable[Header]) -> None:
+async def send_head(send: Send, start: HTTPResponseStartEvent) -> None:
     """Send a head whose body has no known length, and no body: the answer to HEAD of a stream."""
     try:
-        await send(head(status, headers))
+        await send(start)
         await send(body(b"", more=False))
     except OSError:
         return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from asgi_export.asgi.exchange import exchange_of
-from asgi_export.asgi.message import HTTPScope, Send, send_whole
+from asgi_export.asgi.context import RequestContext
+from asgi_export.asgi.message import Send, send_whole
 from asgi_export.errors import ExportError, Header
 
 MAX_DETAIL_CHARACTERS = 4000
@@ -42,12 +42,12 @@ def problem_body(error: ExportError, request_id: str) -> bytes:
     return json.dumps(document).encode() + b"\n"
 
 
-async def send_problem(scope: HTTPScope, send: Send, error: ExportError) -> None:
+async def send_problem(context: RequestContext, send: Send, error: ExportError) -> None:
     """Answer a request that has no head yet with `error`."""
-    request_id = exchange_of(scope).request_id
+    request_id = context.request_id
     headers = [
         (b"content-type", b"application/problem+json"),
         *common_headers(request_id),
         *error.headers,
     ]
-    await send_whole(send, error.status, headers, problem_body(error, request_id), method=scope["method"].upper())
+    await send_whole(send, error.status, headers, problem_body(error, request_id), method=context.request.method)

@@ -7,11 +7,11 @@ One response is three parties.
 *The producer*, a task, owns the source and alone calls `send`. It opens the source, takes the first chunk, and
 only then sends the head: a broken source is still a clean error answer. After that it sends chunk after chunk,
 each `send` bounded by `stall_seconds`, and gives the loop back after each, because `await send()` often does
-not suspend and the watcher must get its turn. It leaves the source *before* it sends the empty last message, and
+not suspend and the disconnect must get its turn. It leaves the source *before* it sends the empty last message, and
 is *finishing* from then on: servers report a disconnect after a complete response, which means nothing.
 
-*The watcher*, a task, alone calls `receive`: it drops the request's body and waits for `http.disconnect`. It
-tells the supervisor and never calls `receive` again, as some servers then block for ever.
+*The disconnect*, a task of the request's own (`asgi/context.py`), alone calls `receive`. It calls the pump back when
+the client has left; while the pump is finishing, that means nothing.
 
 *The supervisor*, the caller's own task, waits for either, for `max_seconds`, or for `stop`. Whatever comes first
 cancels the producer, once, and not while it is leaving the source: a close that is interrupted may give nothing
@@ -39,7 +39,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from asgi_export.asgi.message import ASGISendEvent, HTTPResponseStartEvent, Receive, Send, body
+from asgi_export.asgi.context import Disconnect
+from asgi_export.asgi.message import ASGISendEvent, HTTPResponseStartEvent, Send, body
+from asgi_export.tasks import wait_through
 
 logger = logging.getLogger("asgi_export.stream")
 
@@ -102,7 +104,7 @@ class Pump:
 
     def __init__(
         self,
-        receive: Receive,
+        disconnect: Disconnect,
         send: Send,
         *,
         head: HTTPResponseStartEvent,
@@ -110,7 +112,7 @@ class Pump:
         last_words: Callable[[], bytes],
         bounds: Bounds,
     ) -> None:
-        self._receive = receive
+        self._disconnect = disconnect
         self._send = send
         self._head = head
         self._open_chunks = open_chunks
@@ -138,15 +140,13 @@ class Pump:
         """
         self._started = time.monotonic()
         producer = asyncio.create_task(self._produce(), name=PRODUCER)
-        watcher = asyncio.create_task(self._watch(), name="asgi-export watcher")
+        self._disconnect.call_back(self._note_disconnect)
         try:
             cancelled = await self._supervise(producer)
             outcome = self._outcome(producer)
             if not cancelled:
                 cancelled = await self._say_last_words(producer, outcome)
         finally:
-            watcher.cancel()
-            cancelled = await _joined(watcher, seconds=1.0) or cancelled
             self.ended.set()
         if cancelled:
             raise asyncio.CancelledError
@@ -198,20 +198,9 @@ class Pump:
         except OSError:
             raise (_Stalled if bound.expired() else _ClientLeft) from None
 
-    async def _watch(self) -> None:
-        try:
-            await self._disconnected()
-        except Exception:
-            logger.warning("receive() failed; taken as a disconnect", exc_info=True)
+    def _note_disconnect(self) -> None:
         if not self._finishing:
             self.stop(Ending.CLIENT_LEFT)
-
-    async def _disconnected(self) -> None:
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                return
-            await asyncio.sleep(0)  # a long request body may come without a suspension
 
     async def _supervise(self, producer: asyncio.Task[None]) -> bool:
         """Wait for the producer to end; True when the caller was cancelled meanwhile."""
@@ -227,7 +216,7 @@ class Pump:
         self.stop(Ending.CUT_OFF)
         if not self._leaving:
             producer.cancel()
-        cancelled = await _joined(producer, seconds=self._bounds.close_seconds) or cancelled
+        cancelled = await wait_through(producer, seconds=self._bounds.close_seconds) or cancelled
         producer.cancel()  # where it is still there
         return cancelled
 
@@ -258,7 +247,7 @@ class Pump:
         if not (broken and self._head_sent and producer.done()) or self._sending:
             return False
         farewell = asyncio.create_task(self._farewell(), name="asgi-export last words")
-        return await _joined(farewell, seconds=self._bounds.last_words_seconds + 1.0)
+        return await wait_through(farewell, seconds=self._bounds.last_words_seconds + 1.0)
 
     async def _farewell(self) -> None:
         try:
@@ -268,16 +257,3 @@ class Pump:
                     await self._send(body(words, more=True))
         except Exception as error:  # the connection is broken off next in any case
             logger.debug("the last words were not sent: %r", error)
-
-
-async def _joined(task: asyncio.Task[None], *, seconds: float) -> bool:
-    """Wait for a task to end, so long at most; True when the wait was cancelled, which does not end it."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    cancelled = False
-    while not task.done() and (left := deadline - loop.time()) > 0:
-        try:
-            await asyncio.wait([task], timeout=left)
-        except asyncio.CancelledError:
-            cancelled = True
-    return cancelled

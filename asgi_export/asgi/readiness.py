@@ -7,11 +7,16 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
+from asgi_export.asgi.context import Key
+
 logger = logging.getLogger("asgi_export")
 
 CHECK_SECONDS = 5.0
 
 Check = Callable[[], Awaitable[None]]
+
+CHECKS: Key[dict[str, Check]] = Key("checks")
+"""What middleware around the application adds, by name, to what must answer."""
 
 
 async def failing(checks: Mapping[str, Check], *, seconds: float = CHECK_SECONDS) -> list[str]:

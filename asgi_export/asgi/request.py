@@ -6,8 +6,10 @@ and `raw_path` hold; what is read here is what all of them give. ASGI HTTP 2.5, 
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -20,6 +22,9 @@ MAX_QUERY_BYTES = 8192
 MAX_HEADER_BYTES = 32 * 1024
 
 ACCEPT_ENCODING = b"accept-encoding"
+REQUEST_ID_HEADER = b"x-request-id"
+
+_SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}", re.ASCII)
 
 PROBES = ("healthz", "readyz", "metrics")
 """Paths beside the exports that are neither limited nor need a key."""
@@ -35,50 +40,76 @@ class Request:
     `root` are the segments of `root_path`, none where it is not mounted; `below` are the path's decoded segments
     under it, `full` all of them (servers disagree on whether `path` holds `root_path`); a trailing slash is dropped.
     `headers` are by lower-case name, the first of each; `accept-encoding` is a list, all of whose lines count
-    (RFC 9110 §5.3). `client` is the peer's address, empty where the server gives none.
+    (RFC 9110 §5.3). `header_bytes` is the size of all of them as they came. `client` is the peer's address, empty if
+    the server gives none. `request_id` is the client's `X-Request-Id` if it is safe in logs and heads, else 16 random
+    hex digits.
     """
 
+    request_id: str
     method: str
+    http_version: str
     below: Segments
     full: Segments
     root: Segments
     query: bytes
     headers: Mapping[bytes, bytes]
+    header_bytes: int
     client: str
 
     @property
     def mounted(self) -> bool:
         return bool(self.root)
 
-    def parameters(self) -> Pairs:
-        """The query's names and values in order. Raises `BadRequest` where they are not UTF-8."""
-        return parse_query(self.query)
-
     def header(self, name: bytes) -> str | None:
         """One header field as text, blanks around it dropped; None where it is missing or empty."""
         value = self.headers.get(name, b"").decode("latin-1").strip()
         return value or None
 
+    def at(self, scope: HTTPScope) -> Request:
+        """The same request with the paths of another scope, which a framework made for what it mounts."""
+        full, root = path_segments(scope), _split(scope.get("root_path") or "")
+        return replace(self, below=_below(full, root), full=full, root=root)
 
-def read_request(
-    scope: HTTPScope, *, max_query_bytes: int = MAX_QUERY_BYTES, max_header_bytes: int = MAX_HEADER_BYTES
-) -> Request:
-    """Read a scope. Raises `QueryTooLong` and `HeadersTooLarge` past the bounds."""
-    query = scope.get("query_string") or b""
-    if len(query) > max_query_bytes:
-        raise QueryTooLong(f"the query string has {len(query)} bytes; expected at most {max_query_bytes}")
-    full = path_segments(scope)
-    root = _split(scope.get("root_path") or "")
+
+@dataclass(frozen=True, slots=True)
+class RequestBounds:
+    """Bytes that the query string and all header fields of a request may have."""
+
+    max_query_bytes: int = MAX_QUERY_BYTES
+    max_header_bytes: int = MAX_HEADER_BYTES
+
+    def check(self, request: Request) -> None:
+        """Raise `QueryTooLong` or `HeadersTooLarge` for a request past the bounds."""
+        size, most = len(request.query), self.max_query_bytes
+        if size > most:
+            raise QueryTooLong(f"the query string has {size} bytes; expected at most {most}")
+        size, most = request.header_bytes, self.max_header_bytes
+        if size > most:
+            raise HeadersTooLarge(f"the header fields have {size} bytes; expected at most {most}")
+
+
+def read_request(scope: HTTPScope) -> Request:
+    """Read a scope: once a request, by `context_of`."""
+    full, root = path_segments(scope), _split(scope.get("root_path") or "")
+    headers, header_bytes = _read_headers(scope)
     client = scope.get("client")
     return Request(
+        request_id=_request_id(headers),
         method=scope["method"].upper(),
+        http_version=scope.get("http_version") or "1.1",
         below=_below(full, root),
         full=full,
         root=root,
-        query=query,
-        headers=_read_headers(scope, max_header_bytes),
+        query=scope.get("query_string") or b"",
+        headers=headers,
+        header_bytes=header_bytes,
         client=str(client[0]) if client else "",
     )
+
+
+def _request_id(headers: Mapping[bytes, bytes]) -> str:
+    given = headers.get(REQUEST_ID_HEADER, b"")
+    return given.decode("ascii") if _SANE_REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def _below(full: Segments, root: Segments) -> Segments:
@@ -128,17 +159,20 @@ def _split(path: str) -> Segments:
     return tuple(segments)
 
 
-def _read_headers(scope: HTTPScope, max_header_bytes: int) -> Mapping[bytes, bytes]:
+def _read_headers(scope: HTTPScope) -> tuple[Mapping[bytes, bytes], int]:
+    """The fields by name, and the size of all of them."""
     headers: dict[bytes, bytes] = {}
     size = 0
     for name, value in scope.get("headers") or ():
         size += len(name) + len(value)
         found = headers.setdefault(name.lower(), value)
-        if found is not value and name.lower() == ACCEPT_ENCODING:
+        if found is value:
+            continue
+        if name.lower() == ACCEPT_ENCODING:
             headers[ACCEPT_ENCODING] = found + b", " + value
-    if size > max_header_bytes:
-        raise HeadersTooLarge(f"the header fields have {size} bytes; expected at most {max_header_bytes}")
-    return headers
+        elif name.lower() == REQUEST_ID_HEADER and not _SANE_REQUEST_ID.fullmatch(found):
+            headers[REQUEST_ID_HEADER] = value
+    return headers, size
 
 
 def parse_query(query: bytes) -> Pairs:

@@ -1,4 +1,4 @@
-"""What can be exported: the datasets of all sources, and the plan of one export."""
+"""What can be exported: the datasets of all sources."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from itertools import islice
 from typing import Any, cast
 
 from asgi_export.access.plans import OPEN, AccessPlan
-from asgi_export.errors import BadRequest, Forbidden, NotFound, StartupError
+from asgi_export.errors import Forbidden, NotFound, StartupError
 from asgi_export.export.column_list import column_text
-from asgi_export.export.parameters import Parameters, shown
-from asgi_export.formats import Format
+from asgi_export.export.parameters import shown
 from asgi_export.measure import Figure, Measured
-from asgi_export.table import Column, Dataset, Dialect, Selection, Source
+from asgi_export.table import Column, Dataset, Source
 
 logger = logging.getLogger("asgi_export")
 
@@ -24,19 +23,6 @@ MAX_LISTED = 200
 
 MAX_COLUMNS = 2000
 """As many as a table of SQLite has at most, and more than the 1600 of PostgreSQL."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One export, understood: which part of which dataset, in which format and dialect, under which file name."""
-
-    dataset: Dataset
-    columns: tuple[Column, ...]
-    selection: Selection
-    format: Format
-    dialect: Dialect
-    filename: str
-    access: AccessPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,28 +124,6 @@ class Catalogue:
         """The datasets that `access` may read, by name; the first is the default."""
         return {name: dataset for name, dataset in self._datasets.items() if access.reads(name)}
 
-    def plan(self, parameters: Parameters, found: Format, access: AccessPlan = OPEN) -> Plan:
-        """What these parameters ask for. Raises `NotFound`, `Forbidden` and `BadRequest`."""
-        access = self.bounded(access)
-        dataset = self.dataset(parameters.dataset, access)
-        columns = _pick(dataset, parameters.columns, access, self._bounds.max_columns)
-        dialect = Dialect(
-            delimiter=_delimiter(parameters, found),
-            header=parameters.header,
-            quote=parameters.quote,
-            null=parameters.null,
-            newline=parameters.newline,
-            bom=parameters.bom,
-            escape_formulas=parameters.escape_formulas,
-        )
-        selection = Selection(
-            columns=tuple([column.name for column in columns]),
-            limit=_limit(dataset, parameters.total, access),
-            dialect=dialect if found.delimited else None,
-        )
-        filename = parameters.filename or f"export.{found.name}"
-        return Plan(dataset, columns, selection, found, dialect, filename, access)
-
     def dataset(self, name: str, access: AccessPlan) -> Dataset:
         """The dataset of that name, or the default where it is empty. Raises `NotFound` and `Forbidden`."""
         there = self.readable(access)
@@ -175,44 +139,6 @@ class Catalogue:
 def readable(dataset: Dataset, access: AccessPlan) -> list[Column]:
     """The columns of a dataset that `access` may read."""
     return [column for column in dataset.columns if access.reads_column(dataset.name, column.name)]
-
-
-def _limit(dataset: Dataset, total: int | None, access: AccessPlan) -> int | None:
-    """How many rows to read: one more than the plan allows at most, so that an export past it is broken off."""
-    limit = dataset.default_limit if total is None else total
-    if access.max_rows is None:
-        return limit
-    if total is not None and total > access.max_rows:
-        raise Forbidden(f"total={total}: an export may have {access.max_rows} rows at most")
-    return access.max_rows + 1 if limit is None else min(limit, access.max_rows + 1)
-
-
-def _delimiter(parameters: Parameters, found: Format) -> str:
-    if found.name == "tsv" and parameters.delimiter not in ("", "\t"):
-        raise BadRequest(f"delimiter={shown(parameters.delimiter)}: expected tab, as tsv has no other; or take csv")
-    return parameters.delimiter or found.delimiter or ","
-
-
-def _pick(dataset: Dataset, names: Sequence[str], access: AccessPlan, most: int) -> tuple[Column, ...]:
-    """The columns of these names, in their order; all that `access` may read where there are none."""
-    there = {column.name: column for column in dataset.columns}
-    allowed = {column.name: column for column in readable(dataset, access)}
-    if not allowed:
-        raise Forbidden(f"this key may not read any column of {shown(dataset.name)}")
-    if len(names or allowed) > most:
-        raise BadRequest(f"columns: {len(names or allowed)} of them; expected at most {most}, asked for by name")
-    if not names:
-        return tuple(allowed.values())
-    picked: dict[str, Column] = {}
-    for name in names:
-        if name not in there:
-            raise BadRequest(f"columns={shown(name)}: unknown column; there are {listed_columns(allowed)}")
-        if name not in allowed:
-            raise Forbidden(f"columns={shown(name)}: this key may not read it; it may read {listed_columns(allowed)}")
-        if name in picked:
-            raise BadRequest(f"columns={shown(name)}: given twice; there are {listed_columns(allowed)}")
-        picked[name] = allowed[name]
-    return tuple(picked.values())
 
 
 def listed_columns(names: Iterable[str]) -> str:

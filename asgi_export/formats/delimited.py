@@ -7,8 +7,8 @@ a known number there; when there are no more, no field holds any, none needed qu
 again by `csv.writer`.
 
 Known differences from npm's csv-stringify, on purpose: booleans are `true`/`false` (there `1` and empty),
-dates ISO 8601 (there milliseconds), and a row whose only field is empty is `""` (there an empty line, which
-readers drop).
+dates ISO 8601 (there milliseconds), a row whose only field is empty is `""` (there an empty line, which readers
+drop), and formulas are those of `formulas` (there numbers as text are, and a leading line feed is not).
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from typing import Any, cast
 
 from asgi_export.errors import SourceFailed
 from asgi_export.formats.arrow.text import ArrowText, arrow_rows
+from asgi_export.formats.formulas import guarded
 from asgi_export.formats.value_text import CONVERTERS
 from asgi_export.table import ArrowArray, ArrowStream, Batch, Column, Dialect, Rows
 
 BOM = b"\xef\xbb\xbf"
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet may take for a formula: OWASP, CSV Injection."""
 
 _NATIVE = frozenset({int, float, str})
 """Types that `%s` and `csv.writer` write as they shall be; exact types, so `bool` is not one."""
@@ -162,13 +161,13 @@ class _Lines(list[str]):
 
 
 def _guarded(convert: Any, kind: type) -> Any:
-    """`convert`, with `'` before text that a spreadsheet would run; numbers and nulls are left alone."""
+    """`convert`, and then `guarded` for text; numbers and nulls are no formulas."""
     if kind is NoneType or issubclass(kind, Number):
         return convert
 
     def guard(value: Any) -> Any:
         text = convert(value)
-        return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA_STARTS) else text
+        return guarded(text) if isinstance(text, str) else text
 
     return guard
 

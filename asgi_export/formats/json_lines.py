@@ -2,7 +2,7 @@
 
 Numbers are written in full, also integers past 2^53, which readers that hold numbers as doubles round; decimals are
 text, so that nobody rounds them. NaN and the infinities, which JSON does not have, are null. Nested values keep
-their structure; every other value is the text that CSV has for it.
+their structure, and JSON from the source is passed on as it is; every other value is the text that CSV has for it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, cast
 from asgi_export.errors import SourceFailed
 from asgi_export.extras import import_extra
 from asgi_export.formats.value_text import is_nested, json_text, text_of
-from asgi_export.table import Batch, Column, Dialect, Rows
+from asgi_export.table import Batch, Column, Dialect, JsonText, Rows
 
 
 class JsonLinesEncoder:
@@ -89,6 +89,11 @@ def _float(value: float) -> str:
     return repr(value) if isfinite(value) else "null"
 
 
+def _spliced(value: str) -> str:
+    """JSON on one line: a line end in valid JSON is white space. RFC 8259 §2."""
+    return value.replace("\n", " ").replace("\r", " ")
+
+
 _JSON = _Writers(
     {
         NoneType: lambda _: "null",
@@ -96,5 +101,6 @@ _JSON = _Writers(
         int: str,
         float: _float,
         str: encode_basestring,
+        JsonText: _spliced,
     }
 )

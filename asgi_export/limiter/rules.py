@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 
+from asgi_export.asgi.context import Key
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -40,3 +43,13 @@ def _parse_rule(part: str, text: str, *, first: bool) -> Rule:
         raise ValueError(f"limit {text!r}: {part!r} has a 0; expected whole numbers from 1")
     window_ns = int(count) * _SECONDS[unit] * NANOSECONDS
     return Rule(int(hits), window_ns, "default" if first else f"{int(count)}{unit}")
+
+
+RULES: Key[tuple[Rule, ...]] = Key("rules")
+"""The limits of this request's caller."""
+
+
+@lru_cache(maxsize=256)
+def described(rules: tuple[Rule, ...]) -> tuple[Mapping[str, object], ...]:
+    """Rules as the catalogue lists them."""
+    return tuple([{"name": rule.name, "limit": rule.limit, "window_seconds": rule.window_seconds} for rule in rules])

@@ -7,14 +7,13 @@ import signal
 from typing import Any
 
 from asgi_export.access.address import one_client
-from asgi_export.access.callers import Caller, set_caller
+from asgi_export.access.callers import CALLER, Caller
 from asgi_export.access.credentials import key_of
 from asgi_export.access.key_file import KeyFile
-from asgi_export.asgi.exchange import exchange_of
+from asgi_export.asgi.context import RequestContext, context_of
 from asgi_export.asgi.lifespan import AroundLifespan
-from asgi_export.asgi.message import ASGIApp, HTTPScope
-from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, read_request
-from asgi_export.errors import ExportError, Unauthorized
+from asgi_export.asgi.message import ASGIApp
+from asgi_export.errors import Unauthorized
 
 CHALLENGE = (b"www-authenticate", b'Bearer realm="exports"')
 
@@ -26,18 +25,9 @@ class ApiKeys:
     again when it changes, and on SIGHUP where the server leaves that signal free.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        keys: KeyFile,
-        max_query_bytes: int = MAX_QUERY_BYTES,
-        max_header_bytes: int = MAX_HEADER_BYTES,
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, keys: KeyFile) -> None:
         self._app = app
         self._keys = keys
-        self._max_query_bytes = max_query_bytes
-        self._max_header_bytes = max_header_bytes
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -45,26 +35,18 @@ class ApiKeys:
             await self._app(scope, around.receive, around.send)
             return
         if scope["type"] == "http":
-            self._identify(scope)
+            context = context_of(scope)
+            context.set(CALLER, self._identify(context))
         await self._app(scope, receive, send)
 
-    def _identify(self, scope: HTTPScope) -> None:
-        try:
-            request = read_request(
-                scope, max_query_bytes=self._max_query_bytes, max_header_bytes=self._max_header_bytes
-            )
-        except ExportError as error:  # too large to be looked at, and so nobody's
-            set_caller(scope, Caller("address:", refusal=error))
-            return
-        key = key_of(request)
+    def _identify(self, context: RequestContext) -> Caller:
+        key = key_of(context)
         owner = self._keys.ring().find(key) if key else None
         if owner is not None:
-            set_caller(scope, Caller(f"owner:{owner.name}", owner.plan))
-            exchange_of(scope).owner = owner.name
-            return
+            return Caller(f"owner:{owner.name}", owner.plan, owner=owner.name)
         reason = "unknown or expired API key" if key else "no API key"
         refusal = Unauthorized(f"{reason}; expected one as apiKey, X-API-Key or Bearer", headers=(CHALLENGE,))
-        set_caller(scope, Caller(f"address:{one_client(request.client)}", refusal=refusal))
+        return Caller(f"address:{one_client(context.request.client)}", refusal=refusal)
 
     async def _start(self) -> None:
         try:

@@ -13,11 +13,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple
 
-from asgi_export.asgi.exchange import Exchange
+from asgi_export.asgi.context import RequestContext
+from asgi_export.export.plan import EXPORT, Export
+from asgi_export.export.receipt import RECEIPT, Receipt
 from asgi_export.measure import Measured
 from asgi_export.middleware.metrics_live import LiveFigures
+from asgi_export.middleware.rate_limit import ADMISSION, Admission
 
 try:
     from prometheus_client import (
@@ -48,6 +51,16 @@ LIMITER_SECONDS = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0
 def metrics_available() -> bool:
     """Whether prometheus-client is installed."""
     return CollectorRegistry is not None
+
+
+class _Ended(NamedTuple):
+    """A request that has ended, as it waits to be counted."""
+
+    status: int
+    seconds: float
+    admission: Admission | None
+    export: Export | None
+    receipt: Receipt | None
 
 
 class Metrics:
@@ -81,7 +94,7 @@ class Metrics:
         self._refresh_seconds = refresh_seconds
         self._refreshing: asyncio.Task[None] | None = None
         self._running_here = 0
-        self._ended: list[tuple[Exchange, int, float]] = []
+        self._ended: list[_Ended] = []
 
     async def start(self) -> None:
         """Look at what is measured from now on."""
@@ -121,36 +134,38 @@ class Metrics:
         """The body of that export is over."""
         self._running_here -= 1
 
-    def answered(self, exchange: Exchange, status: int, seconds: float) -> None:
+    def answered(self, context: RequestContext, status: int, seconds: float) -> None:
         """A request has ended; `status` is 0 where there was no answer."""
-        self._ended.append((exchange, status, seconds))
+        self._ended.append(_Ended(status, seconds, context.get(ADMISSION), context.get(EXPORT), context.get(RECEIPT)))
         if len(self._ended) >= MOST_ENDED:
             self._count_ended()
 
     def _count_ended(self) -> None:
         ended, self._ended = self._ended, []
-        decided = [exchange for exchange, _, _ in ended if exchange.limiter_seconds is not None]
-        for status, number in Tally(status for _, status, _ in ended).items():
+        admissions = [found.admission for found in ended if found.admission]
+        for status, number in Tally(found.status for found in ended).items():
             self._status(status).inc(number)
-        for decision, number in Tally(exchange.limiter_decision for exchange in decided).items():
+        for decision, number in Tally(admission.decision for admission in admissions).items():
             self._decision(decision).inc(number)
-        for exchange in decided:
-            self._limiter.observe(cast("float", exchange.limiter_seconds))
-        self._count_exports([(exchange, seconds) for exchange, _, seconds in ended if exchange.ending])
+        for admission in admissions:
+            self._limiter.observe(admission.seconds)
+        self._count_exports(ended)
 
-    def _count_exports(self, ended: Sequence[tuple[Exchange, float]]) -> None:
-        alike: dict[tuple[str, str, str], list[tuple[Exchange, float]]] = {}
-        for exchange, seconds in ended:
-            alike.setdefault((exchange.dataset, exchange.format, exchange.ending), []).append((exchange, seconds))
+    def _count_exports(self, ended: Sequence[_Ended]) -> None:
+        alike: dict[tuple[str, str, str], list[tuple[Receipt, float]]] = {}
+        for _, seconds, _, export, receipt in ended:
+            if export and receipt:
+                key = (export.dataset.name, export.format.name, str(receipt.ending))
+                alike.setdefault(key, []).append((receipt, seconds))
         for key, found in alike.items():
             exports, rows, sent, export_seconds, first_byte = self._figures(*key)
             exports.inc(len(found))
-            rows.inc(sum([exchange.rows for exchange, _ in found]))
-            sent.inc(sum([exchange.bytes for exchange, _ in found]))
-            for exchange, seconds in found:
+            rows.inc(sum([receipt.rows for receipt, _ in found]))
+            sent.inc(sum([receipt.bytes for receipt, _ in found]))
+            for receipt, seconds in found:
                 export_seconds.observe(seconds)
-                if exchange.first_byte_seconds is not None:
-                    first_byte.observe(exchange.first_byte_seconds)
+                if receipt.first_byte_seconds is not None:
+                    first_byte.observe(receipt.first_byte_seconds)
 
     def _figures_of(
         self, dataset: str, name: str, ending: str

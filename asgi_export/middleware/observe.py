@@ -13,16 +13,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
+from asgi_export.access.callers import CALLER
 from asgi_export.access.credentials import without_key
-from asgi_export.asgi.exchange import Exchange, exchange_of
+from asgi_export.asgi.context import METRICS_SERVED, RequestContext, context_of
 from asgi_export.asgi.lifespan import AroundLifespan
-from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Scope, Send, send_whole
+from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Send, send_whole
 from asgi_export.asgi.problem import common_headers
-from asgi_export.asgi.request import probe_of, read_request
-from asgi_export.errors import ExportError
+from asgi_export.asgi.request import probe_of
+from asgi_export.export.plan import EXPORT
+from asgi_export.export.receipt import RECEIPT
 from asgi_export.middleware.metrics import Metrics
 
 logger = logging.getLogger("asgi_export.access")
@@ -49,39 +51,36 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        app = self._answer_metrics if self._metrics and _asks_for_metrics(scope) else self._app
-        answer = _Answer(send, exchange_of(scope), self._metrics)
-        answer.exchange.metrics = self._metrics is not None
+        context = context_of(scope)
+        answer = _Answer(send, context, self._metrics)
         try:
-            await app(scope, receive, answer.send)
+            if self._metrics and _asks_for_metrics(context):
+                await _send_metrics(context, answer.send, self._metrics)
+            else:
+                context.set(METRICS_SERVED, self._metrics is not None)
+                await self._app(scope, receive, answer.send)
         finally:
             answer.ended()
             if logger.isEnabledFor(logging.INFO):  # `info` would also look up which line of the source logs this
-                line = access_line(scope, answer.exchange, answer.status, answer.bytes, answer.seconds)
+                line = access_line(scope, context, answer.status, answer.bytes, answer.seconds)
                 logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, line, (), None))
 
-    async def _answer_metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = cast("HTTPScope", scope)
-        media_type, text = cast("Metrics", self._metrics).render()
-        headers = [(b"content-type", media_type), *common_headers(exchange_of(found).request_id)]
-        await send_whole(send, 200, headers, text, method=found["method"].upper())
+
+def _asks_for_metrics(context: RequestContext) -> bool:
+    return context.request.method in ("GET", "HEAD") and probe_of(context.request) == "metrics"
 
 
-def _asks_for_metrics(scope: HTTPScope) -> bool:
-    if "metrics" not in scope["path"]:  # every other request is spared to be read here
-        return False
-    try:
-        request = read_request(scope)
-    except ExportError:
-        return False
-    return request.method in ("GET", "HEAD") and probe_of(request) == "metrics"
+async def _send_metrics(context: RequestContext, send: Send, metrics: Metrics) -> None:
+    media_type, text = metrics.render()
+    headers = [(b"content-type", media_type), *common_headers(context.request_id)]
+    await send_whole(send, 200, headers, text, method=context.request.method)
 
 
 class _Answer:
     """One answer as it passes: its status, its bytes, its time."""
 
-    def __init__(self, send: Send, exchange: Exchange, metrics: Metrics | None) -> None:
-        self.exchange = exchange
+    def __init__(self, send: Send, context: RequestContext, metrics: Metrics | None) -> None:
+        self._context = context
         self.status = 0
         self.bytes = 0
         self.seconds = 0.0
@@ -101,11 +100,11 @@ class _Answer:
         except OSError:
             raise
         except Exception as error:
-            diagnostics.warning("request %s: the server takes no answer: %r", self.exchange.request_id, error)
+            diagnostics.warning("request %s: the server takes no answer: %r", self._context.request_id, error)
             raise ConnectionError("the server takes no answer") from error
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            if self._metrics and self.status == 200 and self.exchange.dataset:
+            if self._metrics and self.status == 200 and self._context.get(EXPORT):
                 self._export_running = True
                 self._metrics.export_started()
         elif message["type"] == "http.response.body":
@@ -117,7 +116,7 @@ class _Answer:
             return
         if self._export_running:
             self._metrics.export_stopped()
-        self._metrics.answered(self.exchange, self.status, self.seconds)
+        self._metrics.answered(self._context, self.status, self.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,22 +143,23 @@ class AccessLine:
         return text
 
 
-def access_line(scope: HTTPScope, exchange: Exchange, status: int, sent: int, seconds: float) -> AccessLine:
+def access_line(scope: HTTPScope, context: RequestContext, status: int, sent: int, seconds: float) -> AccessLine:
     """The line of one request; `status` is 0 where the client left before there was an answer."""
     fields: dict[str, str | int | float] = {
-        "request_id": exchange.request_id,
+        "request_id": context.request_id,
         "method": _word(scope["method"][:20]),
         "path": _path(scope["path"][:MAX_PATH_CHARACTERS]),
         "status": status,
         "bytes": sent,
         "seconds": round(seconds, 6),
     }
-    if exchange.owner:
-        fields["owner"] = exchange.owner
-    if exchange.dataset:
-        fields["dataset"], fields["format"] = exchange.dataset, exchange.format
-    if exchange.ending:
-        fields["rows"], fields["ending"] = exchange.rows, str(exchange.ending)
+    caller, export, receipt = context.get(CALLER), context.get(EXPORT), context.get(RECEIPT)
+    if caller and caller.owner:
+        fields["owner"] = caller.owner
+    if export:
+        fields["dataset"], fields["format"] = export.dataset.name, export.format.name
+    if receipt:
+        fields["rows"], fields["ending"] = receipt.rows, str(receipt.ending)
     return AccessLine(fields)
 
 

@@ -9,24 +9,41 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from asgi_export.access.callers import caller_of
+from asgi_export.access.callers import CALLER
 from asgi_export.access.credentials import key_of
-from asgi_export.asgi.exchange import Exchange, exchange_of
+from asgi_export.asgi.context import Key, RequestContext, context_of
 from asgi_export.asgi.lifespan import AroundLifespan
 from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Send
 from asgi_export.asgi.problem import send_problem
-from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, probe_of, read_request
+from asgi_export.asgi.readiness import CHECKS
+from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, RequestBounds, probe_of
 from asgi_export.errors import ExportError, Header, TooManyRequests
 from asgi_export.limiter.memory_store import MemoryStore
+from asgi_export.limiter.rules import RULES
 from asgi_export.limiter.sliding_window import Decision, Rule, RuleState
 from asgi_export.limiter.store import Store
 
 ANONYMOUS = "anonymous"
 MAX_KEY_CHARACTERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the limiter made of one request, and the seconds that it took.
+
+    `decision` is `admitted`, `refused`, or `unavailable` if the store gave none.
+    """
+
+    decision: str
+    seconds: float
+
+
+ADMISSION: Key[Admission] = Key("admission")
 
 
 class RateLimit:
@@ -52,8 +69,7 @@ class RateLimit:
         self._app = app
         self._store = store if store is not None else MemoryStore()
         self._rules = tuple(rules or [Rule(limit, round(window_seconds * 1e9))])
-        self._max_query_bytes = max_query_bytes
-        self._max_header_bytes = max_header_bytes
+        self._bounds = RequestBounds(max_query_bytes, max_header_bytes)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -65,22 +81,20 @@ class RateLimit:
             await self._app(scope, receive, send)
 
     async def _limit(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        exchange = exchange_of(scope)
-        exchange.checks["limiter"] = self._store.check
+        context = context_of(scope)
+        _add_check(context, self._store)
         try:
-            request = read_request(
-                scope, max_query_bytes=self._max_query_bytes, max_header_bytes=self._max_header_bytes
-            )
-            if probe_of(request):
+            self._bounds.check(context.request)
+            if probe_of(context.request):
                 await self._app(scope, receive, send)
                 return
-            caller = caller_of(scope)
-            key = caller.window_key if caller else key_of(request) or ANONYMOUS
+            caller = context.get(CALLER)
+            key = caller.window_key if caller else key_of(context) or ANONYMOUS
             rules = (caller and caller.plan and caller.plan.rules) or self._rules
-            exchange.limits = described(rules)
-            decision = await self._decided(stored_key(key), rules, exchange)
+            context.set(RULES, rules)
+            decision = await self._decide(stored_key(key), rules, context)
         except ExportError as error:
-            await send_problem(scope, send, error)
+            await send_problem(context, send, error)
             return
         heads = limit_headers(decision)
 
@@ -90,20 +104,25 @@ class RateLimit:
             await send(message)
 
         if not decision.allowed:
-            await send_problem(scope, with_limits, refusal(decision))
+            await send_problem(context, with_limits, refusal(decision))
         elif caller and caller.refusal:
-            await send_problem(scope, with_limits, caller.refusal)
+            await send_problem(context, with_limits, caller.refusal)
         else:
             await self._app(scope, receive, with_limits)
 
-    async def _decided(self, key: str, rules: tuple[Rule, ...], exchange: Exchange) -> Decision:
-        begun = time.monotonic()
+    async def _decide(self, key: str, rules: tuple[Rule, ...], context: RequestContext) -> Decision:
+        begun, word = time.monotonic(), "unavailable"
         try:
             decision = await self._store.hit(key, rules)
-            exchange.limiter_decision = "admitted" if decision.allowed else "refused"
+            word = "admitted" if decision.allowed else "refused"
         finally:
-            exchange.limiter_seconds = time.monotonic() - begun
+            context.set(ADMISSION, Admission(word, time.monotonic() - begun))
         return decision
+
+
+def _add_check(context: RequestContext, store: Store) -> None:
+    checks = context.get(CHECKS) or {}
+    context.set(CHECKS, {**checks, "limiter": store.check})
 
 
 def stored_key(key: str) -> str:
@@ -111,12 +130,6 @@ def stored_key(key: str) -> str:
     if len(key) <= MAX_KEY_CHARACTERS:
         return key
     return "blake2b:" + hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=24).hexdigest()
-
-
-@lru_cache(maxsize=256)
-def described(rules: tuple[Rule, ...]) -> tuple[Mapping[str, object], ...]:
-    """Rules as the catalogue lists them."""
-    return tuple([{"name": rule.name, "limit": rule.limit, "window_seconds": rule.window_seconds} for rule in rules])
 
 
 def limit_headers(decision: Decision) -> list[Header]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from asgi_export.asgi.message import body, head, send_empty, send_whole
+from asgi_export.asgi.message import body, head, send_head, send_whole
 from tests.doubles import Client
 
 
@@ -49,7 +49,7 @@ def test_204_has_no_length() -> None:
 
 def test_the_head_of_a_stream_says_no_length() -> None:
     client = Client()
-    asyncio.run(send_empty(client.send, 200, [(b"a", b"b")]))
+    asyncio.run(send_head(client.send, head(200, [(b"a", b"b")])))
     assert (client.headers, client.body, client.complete) == ({b"a": b"b"}, b"", True)
 
 
@@ -67,7 +67,7 @@ def test_a_client_that_has_left_is_no_error(error: OSError, fail_at: int) -> Non
         await send_whole(send, 200, [], b"", method="GET")
         assert len(sent) == fail_at
         sent.clear()
-        await send_empty(send, 200, [])
+        await send_head(send, head(200, []))
         assert len(sent) == fail_at
 
     asyncio.run(scenario())

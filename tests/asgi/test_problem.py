@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_export import errors
+from asgi_export.asgi.context import context_of
 from asgi_export.asgi.problem import MAX_DETAIL_CHARACTERS, problem_body, send_problem
 from asgi_export.errors import BadRequest, ExportError, TooManyRequests, Unavailable
 from tests.doubles import Client, http_scope
@@ -23,7 +24,7 @@ def all_errors() -> list[type[ExportError]]:
 
 def answer(error: ExportError, **scope: Any) -> Client:
     client = Client()
-    asyncio.run(send_problem(http_scope(**scope), client.send, error))
+    asyncio.run(send_problem(context_of(http_scope(**scope)), client.send, error))
     assert client.violations == []
     return client
 
@@ -90,4 +91,4 @@ def test_a_client_that_has_left_already_is_no_error() -> None:
     async def broken(message: Any) -> None:
         raise BrokenPipeError
 
-    asyncio.run(send_problem(http_scope(), broken, BadRequest("x")))
+    asyncio.run(send_problem(context_of(http_scope()), broken, BadRequest("x")))

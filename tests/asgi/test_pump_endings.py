@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from asgi_export import Bounds, ExportApp, dataset
+from asgi_export.asgi.context import Disconnect
 from asgi_export.asgi.message import head
 from asgi_export.asgi.pump import MAX_CHUNK_BYTES, BrokenOff, Ending, Outcome, Pump
 from tests.doubles import Client, Recorded, Stubborn, Turns, communicator, http_scope, run
@@ -50,9 +51,19 @@ class Chunks:
             yield chunk
 
 
+class WatchedPump(Pump):
+    """A pump whose disconnect is no longer watched when it has ended."""
+
+    async def run(self) -> Outcome:
+        try:
+            return await super().run()
+        finally:
+            await self._disconnect.close()
+
+
 def pump(client: Client, source: Chunks, *, words: Callable[[], bytes] = lambda: b"ERROR", **bounds: float) -> Pump:
-    return Pump(
-        client.receive,
+    return WatchedPump(
+        Disconnect(client.receive),
         client.send,
         head=head(200, []),
         open_chunks=source.open,

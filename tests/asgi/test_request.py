@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, parse_query, read_request
+from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, RequestBounds, parse_query, read_request
 from asgi_export.errors import BadRequest, HeadersTooLarge, NotFound, QueryTooLong
 from asgi_export.export.routes import CATALOGUE, find_route
 from tests.doubles import http_scope
@@ -141,8 +141,11 @@ def test_a_query_that_is_not_utf_8_is_a_bad_request(query: bytes) -> None:
 
 
 def test_queries_and_headers_are_bounded() -> None:
-    read_request(http_scope(query_string=b"a" * MAX_QUERY_BYTES, headers=[(b"a", b"x" * (MAX_HEADER_BYTES - 1))]))
+    check = RequestBounds().check
+    check(
+        read_request(http_scope(query_string=b"a" * MAX_QUERY_BYTES, headers=[(b"a", b"x" * (MAX_HEADER_BYTES - 1))]))
+    )
     with pytest.raises(QueryTooLong):
-        read_request(http_scope(query_string=b"a" * (MAX_QUERY_BYTES + 1)))
+        check(read_request(http_scope(query_string=b"a" * (MAX_QUERY_BYTES + 1))))
     with pytest.raises(HeadersTooLarge):
-        read_request(http_scope(headers=[(b"a", b"x" * MAX_HEADER_BYTES)]))
+        check(read_request(http_scope(headers=[(b"a", b"x" * MAX_HEADER_BYTES)])))

@@ -131,7 +131,7 @@ def test_two_requests_on_one_connection(service: Server) -> None:
 def test_the_catalogue_lists_everything(service: Server, target: str) -> None:
     listed = json.loads(get(service, target).body)
     assert [found["name"] for found in listed["datasets"]] == ["shop", "forever", "simulated"]
-    assert listed["datasets"][0]["columns"][2] == {"name": "price", "type": "NUMERIC"}
+    assert listed["datasets"][0]["columns"][2] == {"name": "price", "type": "NUMERIC", "kind": "number"}
     assert {found["name"] for found in listed["formats"]} >= {"csv", "tsv"}
     assert listed["limits"] == [{"name": "default", "limit": 100000, "window_seconds": 1}]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asgi_export.asgi.exchange import REQUEST_ID
+from asgi_export.asgi.context import REQUEST_ID
 from asgi_export.errors import Unavailable
 from asgi_export.limiter.outage import HandIn
 from asgi_export.limiter.redis_store import RedisStore

@@ -14,16 +14,17 @@ from typing import Any
 import pytest
 
 from asgi_export import ExportApp, MemoryStore, Observe, RateLimit, SimulatedDataset
-from asgi_export.asgi.exchange import Exchange
+from asgi_export.asgi.context import context_of
 from asgi_export.errors import Unavailable
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import Decision, Rule
 from asgi_export.measure import Figure, Measured
 from asgi_export.middleware.metrics import MOST_ENDED, MULTIPROCESS, Metrics, forget_the_dead
 from asgi_export.middleware.metrics_live import KINDS, Kind
+from asgi_export.middleware.rate_limit import ADMISSION, Admission
 from asgi_export.sources.postgres.source import PostgresSource
 from tests.conformance.servers import ENVIRONMENT, ROOT, eventually
-from tests.doubles import Client
+from tests.doubles import Client, http_scope
 
 
 class Told:
@@ -119,7 +120,8 @@ def test_between_start_and_stop_figures_are_looked_at_without_a_question() -> No
 
 def test_requests_that_ended_are_counted_by_many_at_once_or_when_it_is_looked() -> None:
     """Nobody asks here: so the file of a process is never much behind."""
-    metrics, ended = Metrics(), Exchange("x", limiter_seconds=0.001, limiter_decision="refused")
+    metrics, ended = Metrics(), context_of(http_scope())
+    ended.set(ADMISSION, Admission("refused", 0.001))
 
     def counted() -> float | None:
         return metrics._registry.get_sample_value("asgi_export_responses_total", {"status": "429"})

@@ -13,11 +13,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asgi_export import Bounds, ExportApp, Observe, RateLimit, SimulatedDataset
-from asgi_export.asgi.exchange import Exchange
-from asgi_export.asgi.pump import BrokenOff
+from asgi_export.asgi.context import context_of
+from asgi_export.asgi.pump import BrokenOff, Ending
+from asgi_export.export.plan import EXPORT
+from asgi_export.export.receipt import RECEIPT, Receipt
 from asgi_export.middleware.metrics import Metrics
 from asgi_export.middleware.observe import MAX_PATH_CHARACTERS, access_line
-from tests.doubles import Client, Recorded, http_scope
+from tests.doubles import Client, Recorded, http_scope, planned
 
 LINE = re.compile(
     r"request_id=[0-9a-f]{16} method=\S* path=\S* status=\d+ bytes=\d+ seconds=\d+\.\d{3}"
@@ -162,8 +164,11 @@ def test_no_log_holds_a_key_a_query_or_a_header(scope: dict[str, Any], caplog: p
 @example("/x status=200 ending=\x1b[31m", "G T", "\u2028")
 @example("/\ud800", "\ud800", "\ud800")
 def test_nobody_forges_a_line(path: str, method: str, name: str) -> None:
-    exchange = Exchange("0" * 16, dataset=name or "x", format="csv", ending="complete")
-    line = str(access_line(http_scope(path, method=method), exchange, 200, 1, 0.5))
+    scope = http_scope(path, method=method)
+    context = context_of(http_scope(headers=[(b"x-request-id", b"0" * 16)]))
+    context.set(EXPORT, planned(SimulatedDataset(name or "x")))
+    context.set(RECEIPT, Receipt(Ending.COMPLETE, rows=1, bytes=1, seconds=0.5))
+    line = str(access_line(scope, context, 200, 1, 0.5))
     assert line.isascii()
     assert line.isprintable()
     assert LINE.fullmatch(line)
@@ -179,30 +184,21 @@ def test_an_access_record_holds_no_more_than_its_line_says(caplog: pytest.LogCap
     assert record.args == ()
 
 
-def test_a_line_is_made_only_where_the_access_log_is_wanted() -> None:
-    class Untold:
-        """A path that nobody may look at for the log."""
-
-        def __init__(self, path: str) -> None:
-            self.path = path
-
-        def __getitem__(self, _: object) -> str:
-            raise AssertionError
-
-        def __contains__(self, text: str) -> bool:
-            return text in self.path
-
+def test_a_line_is_made_only_where_the_access_log_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     async def plain(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body"})
 
+    made: list[Any] = []
+    monkeypatch.setattr("asgi_export.middleware.observe.access_line", lambda *given: made.append(given))
     logger = logging.getLogger("asgi_export.access")
     before = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        asked(Observe(plain), path=Untold("/x"))
+        asked(Observe(plain), path="/x")
     finally:
         logger.setLevel(before)
+    assert made == []
 
 
 def test_a_long_path_is_cut(lines: list[str]) -> None:

@@ -13,14 +13,11 @@ from uuid import UUID
 
 import pytest
 
-from asgi_export.errors import SourceFailed
 from asgi_export.sources.postgres.source import PostgresDataset
-from asgi_export.table import Dialect
+from asgi_export.table import Dialect, JsonText
 from tests.postgres_server import PostgresServer
 from tests.sources.postgres_shop import READER, Monitor, Shop, make_shop, rows, run, text
 
-LAST = datetime.fromisoformat("9999-12-31T23:59:59.999999")
-FIRST = datetime.fromisoformat("0001-01-01T00:00:00")
 SOME_UUID = "123e4567-e89b-12d3-a456-426614174000"
 
 
@@ -64,22 +61,27 @@ EXAMPLES = (
     E("bytea", "", "\\x", b""),
     E("date", "2024-02-29", "2024-02-29", date(2024, 2, 29)),
     E("date", "0001-01-01", "0001-01-01", date(1, 1, 1)),
-    E("date", "infinity", "infinity", LAST.date()),
-    E("date", "-infinity", "-infinity", FIRST.date()),
+    E("date", "infinity", "infinity"),
+    E("date", "-infinity", "-infinity"),
     E("timestamp", "2024-02-29 12:00:00.5", "2024-02-29 12:00:00.5", datetime.fromisoformat("2024-02-29T12:00:00.5")),
-    E("timestamp", "infinity", "infinity", LAST),
-    E("timestamp", "-infinity", "-infinity", FIRST),
+    E("timestamp", "infinity", "infinity"),
+    E("timestamp", "-infinity", "-infinity"),
     E("timestamptz", "2024-02-29 12:00+02", "2024-02-29 10:00:00+00", datetime(2024, 2, 29, 10, tzinfo=UTC)),
-    E("timestamptz", "infinity", "infinity", LAST.replace(tzinfo=UTC)),
-    E("timestamptz", "-infinity", "-infinity", FIRST.replace(tzinfo=UTC)),
+    E("timestamptz", "infinity", "infinity"),
+    E("timestamptz", "-infinity", "-infinity"),
     E("time", "23:59:59.999999", "23:59:59.999999", time(23, 59, 59, 999999)),
     E("timetz", "12:00+02", "12:00:00+02"),
     E("interval", "1 year 2 mons -3 days 04:05:06.7", "P1Y2M-3DT4H5M6.7S"),
     E("interval", "0", "PT0S"),
     E("uuid", SOME_UUID, SOME_UUID, UUID(SOME_UUID)),
-    E("json", '{"b": 1.50,  "a": [1, null]}', '{"b": 1.50,  "a": [1, null]}', {"b": 1.5, "a": [1, None]}),
-    E("jsonb", '{"b":1,"a":"ü"}', '{"a": "ü", "b": 1}', {"a": "ü", "b": 1}),
-    E("jsonb", "null", "null", None),
+    E(
+        "json",
+        '{"b": 1.50,  "a": [1, null]}',
+        '{"b": 1.50,  "a": [1, null]}',
+        JsonText('{"b": 1.50,  "a": [1, null]}'),
+    ),
+    E("jsonb", '{"b":1,"a":"ü"}', '{"a": "ü", "b": 1}', JsonText('{"a": "ü", "b": 1}')),
+    E("jsonb", "null", "null", JsonText("null")),
     E("inet", "192.168.0.1", "192.168.0.1"),
     E("inet", "::1/64", "::1/64"),
     E("cidr", "10.0.0.0/8", "10.0.0.0/8"),
@@ -94,17 +96,22 @@ EXAMPLES = (
     E("int2vector", "1 2", "1 2"),
     E("mood", "so so", "so so"),
     E("positive", "7", "7", 7),
-    E("pair", "(1,two)", '{"a":1,"b":"two"}', {"a": 1, "b": "two"}),
-    E("int4[]", "{1,NULL,3}", "[1,null,3]", [1, None, 3]),
-    E("int8[]", "{{1,2},{3,9223372036854775807}}", "[[1,2],[3,9223372036854775807]]", [[1, 2], [3, 2**63 - 1]]),
-    E("text[]", '{"a,b",ü}', '["a,b","ü"]', ["a,b", "ü"]),
-    E("bool[]", "{t,f}", "[true,false]", [True, False]),
-    E("numeric[]", "{1.50}", "[1.50]", [Decimal("1.50")]),
-    E("timestamptz[]", "{infinity}", '["infinity"]', ["infinity"]),
-    E("timestamp[]", "{2024-01-01 00:00}", '["2024-01-01T00:00:00"]', ["2024-01-01T00:00:00"]),
-    E("mood[]", "{so so}", '["so so"]', ["so so"]),
-    E("pair[]", '{"(1,x)"}', '[{"a":1,"b":"x"}]', [{"a": 1, "b": "x"}]),
-    E("positive[]", "{1}", "[1]", [1]),
+    E("pair", "(1,two)", '{"a":1,"b":"two"}', JsonText('{"a":1,"b":"two"}')),
+    E("int4[]", "{1,NULL,3}", "[1,null,3]", JsonText("[1,null,3]")),
+    E(
+        "int8[]",
+        "{{1,2},{3,9223372036854775807}}",
+        "[[1,2],[3,9223372036854775807]]",
+        JsonText("[[1,2],[3,9223372036854775807]]"),
+    ),
+    E("text[]", '{"a,b",ü}', '["a,b","ü"]', JsonText('["a,b","ü"]')),
+    E("bool[]", "{t,f}", "[true,false]", JsonText("[true,false]")),
+    E("numeric[]", "{1.50}", "[1.50]", JsonText("[1.50]")),
+    E("timestamptz[]", "{infinity}", '["infinity"]', JsonText('["infinity"]')),
+    E("timestamp[]", "{2024-01-01 00:00}", '["2024-01-01T00:00:00"]', JsonText('["2024-01-01T00:00:00"]')),
+    E("mood[]", "{so so}", '["so so"]', JsonText('["so so"]')),
+    E("pair[]", '{"(1,x)"}', '[{"a":1,"b":"x"}]', JsonText('[{"a":1,"b":"x"}]')),
+    E("positive[]", "{1}", "[1]", JsonText("[1]")),
 )
 
 NAMES = [f"c{number}" for number in range(len(EXAMPLES))]
@@ -190,16 +197,11 @@ def test_not_a_number_is_kept(types: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "copied"), [("year", b"10000-01-01"), ("bc", b"0044-03-15 00:00:00 BC"), ("midnight", b"24:00:00")]
+    ("column", "copied"), [("year", "10000-01-01"), ("bc", "0044-03-15 00:00:00 BC"), ("midnight", "24:00:00")]
 )
-def test_a_time_that_python_cannot_hold_is_text_for_copy_and_breaks_an_export_of_values(
-    types: Shop, column: str, copied: bytes
-) -> None:
-    async def test(datasets: dict[str, PostgresDataset], monitor: Monitor) -> None:
-        assert await text(datasets["beyond"], Dialect(), columns=[column]) == copied + b"\n"
-        with pytest.raises(SourceFailed):
-            await rows(datasets["beyond"], columns=[column])
-        assert set(await monitor.states()) <= {"idle"}
-        assert len(await rows(datasets["types"])) == 2
+def test_a_time_that_python_cannot_hold_is_its_text(types: Shop, column: str, copied: str) -> None:
+    async def test(datasets: dict[str, PostgresDataset], _: Monitor) -> None:
+        assert await text(datasets["beyond"], Dialect(), columns=[column]) == f"{copied}\n".encode()
+        assert await rows(datasets["beyond"], columns=[column]) == [(copied,)]
 
-    run(types, test, max_connections=1)
+    run(types, test)

@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asgi_export.formats.arrow.values import is_nested, plain
+from asgi_export.formats.formulas import NUMBER, STARTS
 from asgi_export.table import Dialect
 
-FORMULA_START = r"^[=+\-@\t\r]"
+_FORMULA_START = f"^(?:{'|'.join(map(re.escape, STARTS))})"
+_WHOLE_NUMBER = rf"^(?:{NUMBER})\z"
 _IN_NUMBERS = re.compile(r"[0-9A-Za-z+.-]")
 """Delimiters that occur in the text of numbers and booleans."""
 
@@ -49,8 +51,9 @@ class ArrowLines:
         return file.getvalue()
 
     def _field(self, array: pa.Array) -> pa.Array:
-        guarded = self._dialect.escape_formulas and not _is_number(array.type)
-        array = _no_nan(plain(array))
+        array = plain(array)
+        guarded = self._dialect.escape_formulas and _is_text(array.type)
+        array = _no_nan(array)
         if not _is_text(array.type):
             if not (self._all_text or (self._fill_nulls and array.null_count)):
                 return array
@@ -80,12 +83,6 @@ def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _is_number(kind: Any) -> bool:
-    """Decimals are text by now, and are no formulas."""
-    types = pa.types
-    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_boolean(kind))
-
-
 def _no_nan(array: pa.Array) -> pa.Array:
     """NaN as `nan`: a column that has one becomes text."""
     if not pa.types.is_floating(array.type):
@@ -104,9 +101,10 @@ def _null_for_empty(array: pa.Array) -> pa.Array:
 
 
 def _guarded(array: pa.Array) -> pa.Array:
-    """`'` before text that a spreadsheet would run. OWASP, CSV Injection."""
-    places = pc.match_substring_regex(array, FORMULA_START)
+    """`'` before text that a spreadsheet would run; see `formulas`."""
+    places = pc.match_substring_regex(array, _FORMULA_START)
     if not pc.any(places).as_py():
         return array
+    places = pc.and_not(places, pc.match_substring_regex(array, _WHOLE_NUMBER))
     marks = pc.if_else(places, pa.scalar("'", array.type), pa.scalar("", array.type))
     return pc.binary_join_element_wise(marks, array, pa.scalar("", array.type))

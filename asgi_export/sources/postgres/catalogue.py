@@ -2,8 +2,8 @@
 
 A column has three forms in SQL. *copied* is what COPY shall write: the column itself, whose text the server
 makes at full speed, but for booleans (`t` and `f`) and nested values (`{1,2}`). *text* is the same text as a
-value of type text. *value* is what asyncpg shall decode: the types that Python has an equal of as they are,
-nested values as JSON, every other type as text, so that no object of the driver gets out.
+value of type text. *value* is what asyncpg decodes (`session.CODECS`): the types that Python has an equal of as
+they are, nested values as JSON, every other type as text, so that no object of the driver gets out.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ SELECT n.nspname AS schema, c.relname AS table, a.attname AS column,
   pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
   pg_catalog.format_type(b.oid, coalesce(r.modifier, a.atttypmod)) AS resolved,
   CASE WHEN b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN b.typname ELSE '' END AS base,
-  b.typtype = 'c' OR (b.typcategory = 'A' AND b.typelem <> 0 AND b.typlen = -1
-    AND b.typname NOT IN ('int2vector', 'oidvector')) AS nested
+  b.typtype = 'c' AS composite,
+  b.typcategory = 'A' AND b.typelem <> 0 AND b.typlen = -1
+    AND b.typname NOT IN ('int2vector', 'oidvector') AS array
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -49,22 +50,25 @@ resolved to what they rest on. https://www.postgresql.org/docs/current/catalogs.
 NUMBERS = frozenset({"int2", "int4", "int8", "oid", "float4", "float8", "numeric"})
 
 NATIVE = frozenset(
-    {"bool", "int2", "int4", "int8", "oid", "float8", "numeric", "text", "varchar", "bpchar", "name", "bytea"}
-    | {"uuid", "date", "time", "timestamp"}
-    | {"_bool", "_int2", "_int4", "_int8", "_float8", "_numeric", "_text", "_varchar"}
+    {"bool", "int2", "int4", "int8", "oid", "float4", "float8", "numeric", "text", "varchar", "bpchar", "name"}
+    | {"bytea", "uuid", "date", "time", "timestamp", "timestamptz", "json", "jsonb"}
 )
-"""Base types that asyncpg gives as the Python value that is equal."""
+"""Base types that asyncpg, with the codecs of `session`, gives as the value that is equal."""
 
 TEXTUAL = frozenset({"money"})
 """Base types that are another in other databases, or have another name there."""
 
-VALUE_FORMS = {
-    # asyncpg would widen a float4 bit by bit: 0.1 to 0.10000000149011612
-    "float4": "{0}::pg_catalog.text::pg_catalog.float8",
-    # asyncpg gives infinity as the last moment that Python has, but without the zone of all the others
-    "timestamptz": "CASE {0} WHEN 'infinity' THEN timestamptz '9999-12-31 23:59:59.999999+00'"
-    " WHEN '-infinity' THEN timestamptz '0001-01-01 00:00:00+00' ELSE {0} END",
-}
+COMPOSITE_JSON = "pg_catalog.to_json({0})"
+
+ARRAY_JSON = (
+    "CASE WHEN pg_catalog.array_ndims({0}) OPERATOR(pg_catalog.=) 1"
+    " AND pg_catalog.array_lower({0}, 1) OPERATOR(pg_catalog.=) 1 THEN pg_catalog.to_json({0})"
+    " WHEN pg_catalog.array_dims({0}) OPERATOR(pg_catalog.!~) '^([[]1:[0-9]+[]])+$'"
+    " THEN pg_catalog.to_json({0}::pg_catalog.text) ELSE pg_catalog.to_json({0}) END"
+)
+"""JSON has no lower bounds, so an array whose bounds are not 1 is the text of PostgreSQL: `[0:1]={1,2}`."""
+
+AS_TEXT = "{0}::pg_catalog.text"
 
 TEXT_FORMS = {
     # the casts of these to text differ from their output
@@ -75,13 +79,12 @@ TEXT_FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnForms:
-    """One column and its forms in SQL. `parsed` is true where the value form comes as JSON text."""
+    """One column and its forms in SQL."""
 
     column: Column
     copied: str
     text: str
     value: str
-    parsed: bool
     number: bool
 
 
@@ -122,17 +125,14 @@ async def read_catalogue(connection: Connection) -> tuple[Relation, ...]:
 
 
 def _forms(row: Any) -> ColumnForms:
-    name, base, nested = quoted(row["column"]), row["base"], row["nested"]
-    as_text = f"{name}::pg_catalog.text"
-    as_json = f"pg_catalog.to_json({name})"
-    text = f"{as_json}::pg_catalog.text" if nested else TEXT_FORMS.get(base, "{0}::pg_catalog.text").format(name)
-    parsed = base in ("json", "jsonb") or (nested and base not in NATIVE)
+    name, base = quoted(row["column"]), row["base"]
+    as_json = _json(row, name)
+    as_text = f"({as_json})::pg_catalog.text" if as_json else TEXT_FORMS.get(base, AS_TEXT).format(name)
     return ColumnForms(
         _column(row),
-        copied=as_text if base == "bool" else as_json if nested else name,
-        text=text,
-        value=text if parsed else _value(name, base, text),
-        parsed=parsed,
+        copied=as_text if base == "bool" else as_json or name,
+        text=as_text,
+        value=as_json or (name if base in NATIVE else as_text),
         number=base in NUMBERS,
     )
 
@@ -140,11 +140,12 @@ def _forms(row: Any) -> ColumnForms:
 def _column(row: Any) -> Column:
     """A column with the kind of the type that it rests on; of a domain over numeric(10,2) that is numeric(10,2)."""
     resolved = "" if row["base"] in TEXTUAL else row["resolved"] if row["base"] else ""
-    kind = "nested" if row["nested"] else kind_of(resolved)
-    return Column(row["column"], row["type"], kind, ARROW_TEXT if row["nested"] else arrow_of(resolved))
+    if row["array"] or row["composite"]:
+        return Column(row["column"], row["type"], "nested", ARROW_TEXT)
+    return Column(row["column"], row["type"], kind_of(resolved), arrow_of(resolved))
 
 
-def _value(name: str, base: str, text: str) -> str:
-    if base in VALUE_FORMS:
-        return VALUE_FORMS[base].format(name)
-    return name if base in NATIVE else text
+def _json(row: Any, name: str) -> str:
+    """A nested value as JSON, empty for every other type."""
+    form = ARRAY_JSON if row["array"] else COMPOSITE_JSON if row["composite"] else ""
+    return form.format(name)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -22,6 +21,7 @@ from asgi_export.sources.batch_size import BatchSize
 from asgi_export.sources.postgres.copy import CopyText
 from asgi_export.sources.postgres.driver import Connection, Pool, cause_of, failure, is_lost
 from asgi_export.table import Batch, Dialect, Row
+from asgi_export.tasks import finish
 
 log = logging.getLogger("asgi_export.sources.postgres")
 
@@ -67,11 +67,10 @@ class CopyQuery:
 
 @dataclass(frozen=True, slots=True)
 class RowsQuery:
-    """A SELECT whose rows are wanted; `parsed` are the positions of columns that come as JSON text."""
+    """A SELECT whose rows are wanted."""
 
     sql: str
     width: int
-    parsed: frozenset[int] = frozenset()
 
     def begin(self, connection: Connection) -> _Rows:
         return _Rows(connection, self)
@@ -142,7 +141,7 @@ class PostgresCursor:
         connection, self._connection = self._connection, None
         if statement is not None:
             statement.stop()
-            await _finished(self._given_back(connection, statement))
+            await finish(self._given_back(connection, statement))
 
     async def _given_back(self, connection: Connection, statement: Statement) -> None:
         try:
@@ -171,7 +170,7 @@ class _Rows:
             self._transaction = self._connection.transaction(readonly=True)
             await self._transaction.start()
             self._portal = await self._connection.cursor(self._query.sql)
-        rows = self._rows(await self._portal.fetch(self._size.rows))
+        rows = list(map(tuple, await self._portal.fetch(self._size.rows)))
         self._size.came(rows)
         return rows or None
 
@@ -182,28 +181,3 @@ class _Rows:
     async def leave(self) -> None:
         if self._transaction is not None:
             await self._transaction.rollback()
-
-    def _rows(self, records: Sequence[Any]) -> list[Row]:
-        parsed = self._query.parsed
-        if not parsed:
-            return list(map(tuple, records))
-        return [
-            tuple(
-                [json.loads(value) if at in parsed and value is not None else value for at, value in enumerate(row)]
-            )
-            for row in records
-        ]
-
-
-async def _finished(work: Coroutine[Any, Any, None]) -> None:
-    """Await to the end, through any number of cancellations; one that came is raised afterwards."""
-    task = asyncio.create_task(work, name="asgi-export postgres leave")
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            cancelled = True
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError

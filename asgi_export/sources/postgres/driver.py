@@ -7,7 +7,7 @@ database to anyone: a password that was not percent-encoded lands in any part of
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -60,8 +60,15 @@ async def connect(dsn: str, *, connect_seconds: float, settings: Mapping[str, st
     return await asyncpg.connect(dsn, timeout=connect_seconds, statement_cache_size=0, server_settings=settings)
 
 
-async def create_pool(dsn: str, *, max_connections: int, connect_seconds: float, settings: Mapping[str, str]) -> Pool:
-    """A pool that opens a connection when one is asked for; the caller closes it."""
+async def create_pool(
+    dsn: str,
+    *,
+    max_connections: int,
+    connect_seconds: float,
+    settings: Mapping[str, str],
+    prepare: Callable[[Connection], Awaitable[None]],
+) -> Pool:
+    """A pool that opens a connection when one is asked for, and prepares it once; the caller closes it."""
     return await asyncpg.create_pool(
         dsn,
         min_size=0,
@@ -70,6 +77,7 @@ async def create_pool(dsn: str, *, max_connections: int, connect_seconds: float,
         # A statement is used once; a cached one would break when its table is altered.
         statement_cache_size=0,
         server_settings=settings,
+        init=prepare,
     )
 
 

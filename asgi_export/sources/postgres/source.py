@@ -18,11 +18,13 @@ Where text from here differs from text of other sources (the values read back ar
 
 Where values differ from the text (NDJSON, Parquet, Arrow):
 
-- `infinity` in a date or timestamp is the last moment that Python has, 9999-12-31T23:59:59.999999,
-  `-infinity` the first, 0001-01-01; another year outside of 1 to 9999, and the time `24:00`, break the export;
-- `json`, `jsonb`, composite values and arrays are parsed: a number in them with a fraction is a double, except
-  in arrays of numeric; of a key given twice the last counts;
+- dates and times that Python has are Python's; `infinity`, `-infinity`, BC, years past 9999 and `24:00` are the
+  text that CSV has, which Parquet and Arrow refuse in a column of dates or times;
+- `json`, `jsonb`, composite values and arrays are JSON as the server writes it (`JsonText`), never parsed here;
 - intervals, ranges, network addresses, geometry, enums and all else that has no equal in Python are text.
+
+An array whose lower bounds are not 1 is a JSON string of PostgreSQL's own text, `"[0:1]={1,2}"`; within a composite
+value `to_json` drops the bounds.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ from asgi_export.sources.postgres.driver import (
     session_settings,
     startup_failure,
 )
+from asgi_export.sources.postgres.session import prepare
 from asgi_export.table import Column, Dialect, Selection
 
 log = logging.getLogger("asgi_export.sources.postgres")
@@ -187,6 +190,7 @@ class PostgresSource:
                 max_connections=self._max_connections,
                 connect_seconds=self._connect_seconds,
                 settings=settings,
+                prepare=prepare,
             )
         return relations
 
@@ -215,8 +219,7 @@ def query_for(relation: Relation, selection: Selection) -> Query:
     dialect = selection.dialect
     tail = f" FROM {relation.sql}" + _limit(selection.limit)
     if dialect is None:
-        parsed = frozenset(at for at, forms in enumerate(columns) if forms.parsed)
-        return RowsQuery(_select([forms.value for forms in columns], tail), len(columns), parsed)
+        return RowsQuery(_select([forms.value for forms in columns], tail), len(columns))
     if copy_can_write(dialect) and len(columns) > 1:
         return CopyQuery(_select([forms.copied for forms in columns], tail), dialect)
     if copy_can_write(dialect) and not dialect.null:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asgi_export import ExportApp, SimulatedDataset
-from asgi_export.asgi.request_body import WithoutRequestBodies
+from asgi_export.service import Outermost
 from tests.doubles import http_scope, run
 
 PIECE = {"type": "http.request", "body": b"x", "more_body": True}
@@ -51,10 +51,10 @@ class NarrowServer:
 def test_a_server_that_waits_for_room_is_not_kept_waiting(pieces: int, method: str, path: str, status: int) -> None:
     async def scenario() -> None:
         server = NarrowServer(pieces)
-        app = WithoutRequestBodies(ExportApp([SimulatedDataset()]))
+        app = Outermost(ExportApp([SimulatedDataset()]))
         await server.serve(app, method=method, path=path, query="total=1" if "csv" in path else "")
         assert server.sent[0]["status"] == status
-        await asyncio.gather(*app._dropping)
+        await asyncio.gather(*app._watches)
 
     run(scenario())
 
@@ -77,7 +77,7 @@ def test_the_application_sees_an_empty_body_and_then_the_disconnect() -> None:
             seen.append(await waiting)
             seen.append(await receive())
 
-        await WithoutRequestBodies(app)(http_scope(), messages.get, None)
+        await Outermost(app)(http_scope(), messages.get, None)
         assert seen == [{"type": "http.request", "body": b"", "more_body": False}, DISCONNECT, DISCONNECT]
 
     run(scenario())
@@ -92,7 +92,7 @@ def test_a_receive_that_fails_is_a_disconnect(caplog: pytest.LogCaptureFixture) 
         assert await receive() == DISCONNECT
 
     async def scenario() -> None:
-        await WithoutRequestBodies(app)(http_scope(), failing, None)
+        await Outermost(app)(http_scope(), failing, None)
 
     run(scenario())
     assert "no such stream" in caplog.text
@@ -106,4 +106,4 @@ def test_what_is_no_http_passes_untouched() -> None:
         assert scope == {"type": "lifespan"}
         assert given is receive
 
-    asyncio.run(WithoutRequestBodies(app)({"type": "lifespan"}, receive, None))
+    asyncio.run(Outermost(app)({"type": "lifespan"}, receive, None))

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from asgi_export import Column, Dialect, SimulatedDataset, dataset
+from asgi_export.access.callers import CALLER, Caller
 from asgi_export.access.plans import OPEN, AccessPlan
+from asgi_export.asgi.context import context_of
 from asgi_export.errors import BadRequest, Forbidden, NotFound
-from asgi_export.export.catalogue import MAX_LISTED, Catalogue, ExportBounds, Plan, listed
+from asgi_export.export.catalogue import MAX_LISTED, Catalogue, ExportBounds, listed
 from asgi_export.export.parameters import parse_parameters
+from asgi_export.export.plan import Export, plan_export
 from asgi_export.formats import FORMATS
+from tests.doubles import http_scope
 
 PEOPLE = dataset(lambda: [], columns=["id", " odd ", "name", "a,b"], name="people", default_limit=7)  # noqa: PIE807
 
@@ -23,10 +27,12 @@ def plan(
     access: AccessPlan = OPEN,
     datasets: Any = None,
     bounds: ExportBounds | None = None,
-) -> Plan:
+) -> Export:
     catalogue = Catalogue(datasets or [PEOPLE, SimulatedDataset()], bounds)
     asyncio.run(catalogue.start())
-    return catalogue.plan(parse_parameters(pairs), FORMATS[form], access)
+    context = context_of(http_scope())
+    context.set(CALLER, Caller("alice", access))
+    return plan_export(catalogue, parse_parameters(pairs), FORMATS[form], context)
 
 
 @pytest.mark.parametrize(

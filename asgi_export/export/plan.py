@@ -1,0 +1,148 @@
+"""One export as a value: everything that was asked for, understood and permitted, before anything happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from asgi_export.access.callers import CALLER, Caller, access_of
+from asgi_export.access.plans import AccessPlan
+from asgi_export.asgi.coding import CODINGS
+from asgi_export.asgi.context import Key, RequestContext
+from asgi_export.asgi.disposition import content_disposition
+from asgi_export.asgi.message import HTTPResponseStartEvent, head
+from asgi_export.asgi.negotiate import IDENTITY, choose_coding
+from asgi_export.asgi.problem import common_headers
+from asgi_export.asgi.request import ACCEPT_ENCODING
+from asgi_export.errors import BadRequest, Forbidden
+from asgi_export.export.catalogue import Catalogue, listed_columns, readable
+from asgi_export.export.parameters import Parameters, shown
+from asgi_export.formats import Format
+from asgi_export.table import Column, Dataset, Dialect, Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """One export: which part of which dataset, in which format, dialect and content coding, for whom.
+
+    `access` has the bounds that hold for it; `caller` is None if no keys are configured.
+    """
+
+    dataset: Dataset
+    columns: tuple[Column, ...]
+    selection: Selection
+    format: Format
+    dialect: Dialect
+    coding: str
+    filename: str
+    access: AccessPlan
+    caller: Caller | None
+    request_id: str
+
+    def head(self) -> HTTPResponseStartEvent:
+        """The head of its 200."""
+        headers = [
+            (b"content-type", self.format.media_type.encode()),
+            content_disposition(self.filename),
+            *common_headers(self.request_id),
+            (b"x-accel-buffering", b"no"),  # else nginx writes the whole of it to disk first
+        ]
+        if self.coding != IDENTITY:
+            headers.append((b"content-encoding", self.coding.encode()))
+        return head(200, headers)
+
+    def fingerprint(self) -> str:
+        """Stable text of what was asked: equal if and only if the same snapshot gives the same bytes.
+
+        It names dataset, columns, row limit, format, and the dialect where the format has one; who asks, the file
+        name and the content coding are not in it.
+        """
+        asked: dict[str, object] = {
+            "dataset": self.dataset.name,
+            "columns": self.selection.columns,
+            "limit": self.selection.limit,
+            "format": self.format.name,
+        }
+        if self.format.delimited:
+            asked["dialect"] = asdict(self.dialect)
+        return json.dumps(asked, sort_keys=True, separators=(",", ":"))
+
+
+EXPORT: Key[Export] = Key("export")
+"""Set when the export is planned, also for a HEAD."""
+
+
+def plan_export(catalogue: Catalogue, parameters: Parameters, found: Format, context: RequestContext) -> Export:
+    """Plan what these parameters ask for. Raises `NotFound`, `Forbidden` and `BadRequest`."""
+    caller = context.get(CALLER)
+    access = catalogue.bounded(access_of(caller))
+    dataset = catalogue.dataset(parameters.dataset, access)
+    columns = _pick(dataset, parameters.columns, access, catalogue.bounds.max_columns)
+    dialect = _dialect(parameters, found)
+    return Export(
+        dataset=dataset,
+        columns=columns,
+        selection=Selection(
+            columns=tuple([column.name for column in columns]),
+            limit=_limit(dataset, parameters.total, access),
+            dialect=dialect if found.delimited else None,
+        ),
+        format=found,
+        dialect=dialect,
+        coding=choose_coding(context.request.header(ACCEPT_ENCODING) or "", list(CODINGS)),
+        filename=parameters.filename or f"export.{found.name}",
+        access=access,
+        caller=caller,
+        request_id=context.request_id,
+    )
+
+
+def _dialect(parameters: Parameters, found: Format) -> Dialect:
+    return Dialect(
+        delimiter=_delimiter(parameters, found),
+        header=parameters.header,
+        quote=parameters.quote,
+        null=parameters.null,
+        newline=parameters.newline,
+        bom=parameters.bom,
+        escape_formulas=parameters.escape_formulas,
+    )
+
+
+def _delimiter(parameters: Parameters, found: Format) -> str:
+    if found.name == "tsv" and parameters.delimiter not in ("", "\t"):
+        raise BadRequest(f"delimiter={shown(parameters.delimiter)}: expected tab, as tsv has no other; or take csv")
+    return parameters.delimiter or found.delimiter or ","
+
+
+def _limit(dataset: Dataset, total: int | None, access: AccessPlan) -> int | None:
+    """How many rows to read: one more than the plan allows at most, so that an export past it is broken off."""
+    limit = dataset.default_limit if total is None else total
+    if access.max_rows is None:
+        return limit
+    if total is not None and total > access.max_rows:
+        raise Forbidden(f"total={total}: an export may have {access.max_rows} rows at most")
+    return access.max_rows + 1 if limit is None else min(limit, access.max_rows + 1)
+
+
+def _pick(dataset: Dataset, names: Sequence[str], access: AccessPlan, most: int) -> tuple[Column, ...]:
+    """The columns of these names, in their order; all that `access` may read where there are none."""
+    there = {column.name: column for column in dataset.columns}
+    allowed = {column.name: column for column in readable(dataset, access)}
+    if not allowed:
+        raise Forbidden(f"this key may not read any column of {shown(dataset.name)}")
+    if len(names or allowed) > most:
+        raise BadRequest(f"columns: {len(names or allowed)} of them; expected at most {most}, asked for by name")
+    if not names:
+        return tuple(allowed.values())
+    picked: dict[str, Column] = {}
+    for name in names:
+        if name not in there:
+            raise BadRequest(f"columns={shown(name)}: unknown column; there are {listed_columns(allowed)}")
+        if name not in allowed:
+            raise Forbidden(f"columns={shown(name)}: this key may not read it; it may read {listed_columns(allowed)}")
+        if name in picked:
+            raise BadRequest(f"columns={shown(name)}: given twice; there are {listed_columns(allowed)}")
+        picked[name] = allowed[name]
+    return tuple(picked.values())
