@@ -171,13 +171,14 @@ class ExportApp:
         request, caller = context.request, context.get(CALLER)
         self._request_bounds.check(request)
         route = find_route(request, self._prefix)
+        if request.method == "OPTIONS":  # it is not counted, so it says nothing of a key; a preflight has none
+            await send_whole(send, 204, [ALLOW, *common_headers(context.request_id)], b"", method="OPTIONS")
+            return
         if caller is not None and caller.refusal is not None and not probe_of(request):
             raise caller.refusal  # where no limiter has done so before
-        if request.method == "OPTIONS":
-            await send_whole(send, 204, [ALLOW, *common_headers(context.request_id)], b"", method="OPTIONS")
-        elif request.method not in ("GET", "HEAD"):
+        if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{shown(request.method)}: expected GET, HEAD or OPTIONS", headers=(ALLOW,))
-        elif route in FORMATS:
+        if route in FORMATS:
             await self._export(context, disconnect, send, FORMATS[route])
         else:
             status, body = await self._pages[route](context)
@@ -187,10 +188,8 @@ class ExportApp:
         parameters = parse_parameters(context.parameters())
         await self._ready(context)
         export = plan_export(self._catalogue, parameters, found, context)
-        decision = decide(
-            context.request.header
-        )  # last: a request that is wrong in itself is told so. RFC 9110 §13.2.1
-        if isinstance(decision, Refused):
+        decision = decide(context.request.header)
+        if isinstance(decision, Refused):  # last: a request that is wrong in itself is told so. RFC 9110 §13.2.1
             raise decision.error
         context.set(EXPORT, export)
         if context.request.method == "HEAD":

@@ -90,7 +90,7 @@ def plan_export(catalogue: Catalogue, parameters: Parameters, found: Format, con
         ),
         format=found,
         dialect=dialect,
-        coding=choose_coding(context.request.header(ACCEPT_ENCODING) or "", list(CODINGS)),
+        coding=choose_coding(context.request.header(ACCEPT_ENCODING) or "", list(CODINGS), useful=found.compressible),
         filename=parameters.filename or f"export.{found.name}",
         access=access,
         caller=caller,

@@ -51,7 +51,8 @@ class RateLimit:
 
     The key is the query's `apiKey`, else `X-API-Key`, else the bearer token, else ``anonymous``, and each string is
     a window of its own; where `ApiKeys` is around it, that says who is asking and by which rules. `/healthz`,
-    `/readyz` and `/metrics` are not limited, nor is what is no HTTP. Several windows at once are given as `rules`.
+    `/readyz`, `/metrics` and every `OPTIONS` (a preflight has no key) pass uncounted, and so does what is no HTTP.
+    Several windows at once are given as `rules`.
     The store is started and closed with the lifespan; the default is a `MemoryStore`, exact for one process.
     """
 
@@ -85,7 +86,7 @@ class RateLimit:
         _add_check(context, self._store)
         try:
             self._bounds.check(context.request)
-            if probe_of(context.request):
+            if context.request.method == "OPTIONS" or probe_of(context.request):
                 await self._app(scope, receive, send)
                 return
             caller = context.get(CALLER)

@@ -72,10 +72,10 @@ def path_item(page: Page, *, keys: bool, limited: bool) -> Described:
         "head": {"operationId": f"head_{page.name}", **asked},
         "options": {
             "operationId": f"options_{page.name}",
-            **({"security": []} if page.open else {}),
+            "security": [],
             "responses": {
-                "204": {"description": "which methods there are", "headers": heads([*ALWAYS, *counted, "Allow"])},
-                **problems([error for error in possible if error not in ASKED]),
+                "204": {"description": "which methods there are", "headers": heads([*ALWAYS, "Allow"])},
+                **problems(ANY),
             },
         },
     }

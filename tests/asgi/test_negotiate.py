@@ -24,7 +24,13 @@ OFFERED = ["zstd", "gzip"]
         ("gzip; q=0.5 , zstd ; Q=0.6", "zstd"),
         ("gzip;q=0", "identity"),
         ("gzip;q=0.000", "identity"),
-        ("*", "zstd"),
+        ("*", "gzip"),
+        ("*;q=0.5", "gzip"),
+        ("br, *", "gzip"),
+        ("zstd, *", "zstd"),
+        ("zstd;q=0.5, *", "gzip"),
+        ("zstd;q=0.5, *;q=0.1", "zstd"),
+        ("gzip;q=0, *", "zstd"),
         ("*;q=0", "identity"),
         ("zstd;q=0, *", "gzip"),
         ("gzip;q=0.5, *;q=0.1", "gzip"),
@@ -52,12 +58,33 @@ OFFERED = ["zstd", "gzip"]
         ("gzip;q=\u0661", "identity"),
         ("identity;q=0, *;q=0", "identity"),
         ("identity;q=0, gzip;q=0, zstd;q=0", "identity"),
-        ("identity;q=0, *", "zstd"),
+        ("identity;q=0, *", "gzip"),
         ("*, gzip;q=0, zstd;q=0", "identity"),
     ],
 )
 def test_the_highest_weight_that_is_offered_wins(accept: str, coding: str) -> None:
     assert choose_coding(accept, OFFERED) == coding
+
+
+@pytest.mark.parametrize(
+    ("accept", "coding"),
+    [
+        ("", "identity"),
+        ("gzip, zstd", "identity"),
+        ("gzip, deflate, br, zstd", "identity"),
+        ("*", "identity"),
+        ("gzip;q=1, identity;q=0.001", "identity"),
+        ("gzip, *;q=0.1", "identity"),
+        ("identity;q=0, *;q=0", "identity"),
+        ("identity;q=0, gzip", "gzip"),
+        ("identity;q=0, gzip;q=0.5, zstd;q=0.6", "zstd"),
+        ("gzip, *;q=0", "gzip"),
+        ("*;q=0, identity, gzip", "identity"),
+    ],
+)
+def test_what_no_coding_makes_smaller_is_sent_as_it_is_unless_just_that_is_refused(accept: str, coding: str) -> None:
+    """RFC 9110 §12.5.3: `identity` is acceptable unless `identity;q=0` or `*;q=0` excludes it."""
+    assert choose_coding(accept, OFFERED, useful=False) == coding
 
 
 def test_a_long_list_is_read_up_to_its_bound() -> None:
