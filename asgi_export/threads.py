@@ -1,20 +1,19 @@
 """The threads in which blocking calls run, and the ways to wait for one.
 
-A job that the waiter no longer wants is dropped when it has not begun, and interrupted until it ends when it
-has: nobody goes on while a thread still works on what he is about to close. Closing and computing have threads of
-their own, so that they never queue behind slow queries; and where slow queries hold half of the others, those are
-left to them, and new ones take what waits.
+A call takes one of a few slots and gives it back when it is done, or when it has become slow: threads beyond the
+slots would only fight for the interpreter's lock, and a slow query waits for the database without it. A call that
+nobody waits for any more is dropped if it has not begun, and interrupted until it ends if it has: nothing goes on
+while a thread still works on what is about to be closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from asgi_export.tasks import wait_through
 
@@ -25,7 +24,7 @@ THREADS = 8
 interpreter's lock, see `bench/crowd.py`."""
 
 MOST_THREADS = 256
-"""With those that are left to slow queries."""
+"""With those of slow queries."""
 
 SLOW_SECONDS = 1.0
 """A chunk takes some milliseconds."""
@@ -33,77 +32,40 @@ SLOW_SECONDS = 1.0
 COMPUTING_THREADS = min(8, os.cpu_count() or 1)
 """Compressors let go of the interpreter's lock; more of them than cores gain nothing."""
 
+CLOSING_THREADS = 4
+
 INTERRUPT_AGAIN_SECONDS = 0.05
 """An interrupt that comes between two statements of a driver is lost, so it is repeated."""
 
 
-class Crew:
-    """Threads that take jobs in the order in which they came."""
-
-    def __init__(self, threads: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="asgi-export")
-        self._begun: dict[object, float] = {}
-
-    def submit(self, function: Callable[[], T]) -> Future[T]:
-        """The result to come; it can be cancelled until it has begun."""
-        return self._executor.submit(copy_context().run, self._noted, function)
-
-    @property
-    def running(self) -> int:
-        return len(self._begun)
-
-    def slow(self, seconds: float) -> int:
-        """How many have been running for so long."""
-        latest = time.monotonic() - seconds
-        return sum(begun <= latest for begun in self._begun.copy().values())
-
-    def leave(self) -> None:
-        """Cancel what has not begun; the threads end when what has begun ends."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-    def _noted(self, function: Callable[[], T]) -> T:
-        job = object()
-        self._begun[job] = time.monotonic()
-        try:
-            return function()
-        finally:
-            del self._begun[job]
-
-
 class Workers:
-    """A bounded pool of threads for one event loop. `close` lets running jobs end and starts no more.
+    """A bounded pool of threads for one event loop. `close` lets running calls end and starts no more.
 
-    `jobs` are those that run or wait for a thread now, but for those that close something.
+    `jobs` are the calls that run or wait for a slot now, apart from those that close something.
     """
 
     def __init__(
         self, threads: int = THREADS, *, most_threads: int = MOST_THREADS, slow_seconds: float = SLOW_SECONDS
     ) -> None:
         self.jobs = 0
-        self._threads = threads
-        self._most_threads = most_threads
         self._slow_seconds = slow_seconds
-        self._crew = Crew(threads)
-        self._left: list[Crew] = []
-        self._looking = False
-        self._computing = ThreadPoolExecutor(COMPUTING_THREADS, thread_name_prefix="asgi-export-compute")
-        self._closing = ThreadPoolExecutor(4, thread_name_prefix="asgi-export-close")
+        self._slots = asyncio.Semaphore(threads)
+        self._calls = asyncio.Semaphore(most_threads)
+        self._computations = asyncio.Semaphore(COMPUTING_THREADS)
+        self._executor = ThreadPoolExecutor(
+            most_threads + COMPUTING_THREADS + CLOSING_THREADS, thread_name_prefix="asgi-export"
+        )
 
     async def run(self, function: Callable[[], T], *, interrupt: Callable[[], None]) -> T:
         """The result of `function` called in a thread.
 
-        When the caller is cancelled, `interrupt` is called until the thread is done, and only then does the
+        If the caller is cancelled, `interrupt` is called until the thread is done, and only then does the
         cancellation go on.
         """
         self.jobs += 1
         try:
-            while True:
-                job = self._crew.submit(function)
-                self._look_later()
-                try:
-                    return await _result(job, interrupt)
-                except _NotBegun:
-                    continue  # with those that came instead
+            async with self._calls, _Slot(self._slots, self._slow_seconds):
+                return await self._result(function, interrupt)
         finally:
             self.jobs -= 1
 
@@ -114,7 +76,8 @@ class Workers:
         """
         self.jobs += 1
         try:
-            return await _result(self._computing.submit(copy_context().run, function), _nothing)
+            async with self._computations:
+                return await self._result(function, _nothing)
         finally:
             self.jobs -= 1
 
@@ -123,53 +86,55 @@ class Workers:
 
         A cancellation that came meanwhile is raised afterwards.
         """
-        job = self._closing.submit(copy_context().run, function)
-        if await _until_done(job, _nothing):
+        job = self._submit(function)
+        if await _wait_for(job, _nothing):
             job.result()
             raise asyncio.CancelledError
         return job.result()
 
     def close(self) -> None:
-        self._crew.leave()
-        self._computing.shutdown(wait=False, cancel_futures=True)
-        self._closing.shutdown(wait=False)
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _look_later(self) -> None:
-        if not self._looking and self.jobs > self._threads:
-            self._looking = True
-            asyncio.get_running_loop().call_later(self._slow_seconds, self._look)
+    async def _result(self, function: Callable[[], T], interrupt: Callable[[], None]) -> T:
+        job = self._submit(function)
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            await _wait_for(job, interrupt)
+            raise
 
-    def _look(self) -> None:
-        """Where half of the crew has become slow, leave it to that, and go on with another."""
-        self._looking = False
-        self._left = [crew for crew in self._left if crew.running]
-        in_all = sum(crew.running for crew in self._left) + 2 * self._threads
-        if 2 * self._crew.slow(self._slow_seconds) >= self._threads and in_all <= self._most_threads:
-            self._crew.leave()
-            self._left.append(self._crew)
-            self._crew = Crew(self._threads)
-        self._look_later()
+    def _submit(self, function: Callable[[], T]) -> Future[T]:
+        return self._executor.submit(copy_context().run, function)
 
 
-class _NotBegun(Exception):
-    """A job was cancelled by its crew."""
+class _Slot:
+    """One slot of a semaphore, given back at the end, or after `slow_seconds` if that is sooner."""
 
+    def __init__(self, slots: asyncio.Semaphore, slow_seconds: float) -> None:
+        self._slots = slots
+        self._slow_seconds = slow_seconds
+        self._held = False
 
-async def _result(job: Future[T], interrupt: Callable[[], None]) -> T:
-    try:
-        return await asyncio.wrap_future(job)
-    except asyncio.CancelledError:
-        if job.cancelled() and not cast("asyncio.Task[object]", asyncio.current_task()).cancelling():
-            raise _NotBegun from None
-        await _until_done(job, interrupt)
-        raise
+    async def __aenter__(self) -> None:
+        await self._slots.acquire()
+        self._held = True
+        self._timer = asyncio.get_running_loop().call_later(self._slow_seconds, self._give_back)
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._timer.cancel()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._held:
+            self._held = False
+            self._slots.release()
 
 
 def _nothing() -> None:
     return
 
 
-async def _until_done(job: Future[T], interrupt: Callable[[], None]) -> bool:
+async def _wait_for(job: Future[T], interrupt: Callable[[], None]) -> bool:
     """Wait for the thread, interrupting it until it ends; True if the wait was cancelled meanwhile."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
