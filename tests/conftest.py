@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -18,5 +20,11 @@ settings.load_profile("any machine")
 
 @pytest.fixture(scope="session")
 def flights_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file of 336,776 real rows, made once. Tests do not change it."""
-    return flights_database(tmp_path_factory.mktemp("flights") / "flights.db")
+    """A SQLite file of 336,776 real rows, made once for all processes of the run. Tests do not change it."""
+    own = tmp_path_factory.getbasetemp()
+    path = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "flights.db"
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            flights_database(path.with_suffix(".making")).rename(path)
+    return path

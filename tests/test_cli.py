@@ -14,7 +14,8 @@ import pytest
 
 from asgi_export.serving.listening import bind
 from asgi_export.settings import Settings
-from tests.conformance.servers import ENVIRONMENT, ROOT, ask, eventually, free_port, get, running
+from tests.conformance.servers import ENVIRONMENT, ROOT, ask, eventually, get, running
+from tests.ports import free_port
 
 CSV = "/api/v1/exports/csv"
 SERVERS = pytest.mark.parametrize("server_name", ["uvicorn", "hypercorn"])

@@ -199,10 +199,8 @@ def database(postgres_server: PostgresServer) -> PostgresServer:
         f"({row[0]}, {', '.join(literal(v, k) for v, k in zip(row[1:], KINDS.values(), strict=True))})"
         for row in ROWS
     ]
-    postgres_server.execute("CREATE DATABASE same")
-    postgres_server.execute(
-        f"CREATE TABLE same (n bigint, {columns}); INSERT INTO same VALUES {', '.join(rows)}", "same"
-    )
+    sql = f"CREATE TABLE same (n bigint, {columns}); INSERT INTO same VALUES {', '.join(rows)}"
+    postgres_server.make_database("same", sql)
     return postgres_server
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.servers import Server, connect, eventually, free_port, get, running
+from tests.conformance.servers import Server, connect, eventually, get, running
+from tests.ports import free_port
 
 CSV = "/api/v1/exports/csv"
 APPLICATION = "asgi_export.service:app"

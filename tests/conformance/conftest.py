@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.servers import Server, free_port, running
+from tests.conformance.servers import Server, running
+from tests.ports import free_port
 
 APPLICATION = "tests.conformance.nasty:app"
 GRACE = 2

@@ -65,12 +65,6 @@ class Server:
         return self.process.wait(seconds)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @contextlib.contextmanager
 def running(
     command: Sequence[str], output: Path, *, port: int | None = None, environ: Mapping[str, str] | None = None

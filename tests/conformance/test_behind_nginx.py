@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.servers import ROOT, Server, connect, curl, eventually, free_port, get, running
+from tests.conformance.servers import ROOT, Server, connect, curl, eventually, get, running
+from tests.ports import free_port
 from tests.redis_server import RedisServer
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")

@@ -419,12 +419,11 @@ def test_workers_whose_supervisor_is_killed_drain_and_end(
 
 @pytest.fixture(scope="module")
 def database(postgres_server: PostgresServer) -> PostgresServer:
-    postgres_server.execute("CREATE DATABASE clean_end")
-    postgres_server.execute(
+    postgres_server.make_database(
+        "clean_end",
         # Not in FROM, where the series is stored before its first row comes.
         "CREATE VIEW big AS SELECT generate_series(1, 100000000) AS id, repeat('x', 50) AS text;"
         "CREATE VIEW slow AS SELECT 1 AS id FROM pg_sleep(1000);",
-        "clean_end",
     )
     return postgres_server
 

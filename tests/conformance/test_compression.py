@@ -25,7 +25,8 @@ import zstandard
 
 from tests.conformance.compressed import COLUMNS, rows
 from tests.conformance.conftest import SERVERS, command
-from tests.conformance.servers import Server, ask, curl, free_port, get, running
+from tests.conformance.servers import Server, ask, curl, get, running
+from tests.ports import free_port
 
 EXPORTS = "/api/v1/exports/"
 CODINGS = ["gzip", "zstd"]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.conftest import APPLICATION, SERVERS, command
-from tests.conformance.servers import Server, ask, connect, curl, eventually, free_port, get, readable, running
+from tests.conformance.servers import Server, ask, connect, curl, eventually, get, readable, running
+from tests.ports import free_port
 
 CSV = "/api/v1/exports/csv"
 RESET = struct.pack("ii", 1, 0)

@@ -12,7 +12,8 @@ import pytest
 
 from tests.conformance.conftest import APPLICATION, command
 from tests.conformance.http2 import Http2Client
-from tests.conformance.servers import Server, curl, eventually, free_port, running
+from tests.conformance.servers import Server, curl, eventually, running
+from tests.ports import free_port
 
 CSV = "/api/v1/exports/csv"
 H2 = "--http2-prior-knowledge"

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.servers import Server, free_port, get, raw, running
+from tests.conformance.servers import Server, get, raw, running
+from tests.ports import free_port
 
 CSV = "/api/v1/exports/csv"
 SERVERS = pytest.mark.parametrize("name", ["uvicorn", "hypercorn"])

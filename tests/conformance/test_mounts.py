@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.servers import Server, curl, free_port, get, running
+from tests.conformance.servers import Server, curl, get, running
+from tests.ports import free_port
 
 APPLICATION = "tests.conformance.mounted:app"
 

@@ -26,8 +26,7 @@ RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'asgi_
 
 @pytest.fixture(scope="module")
 def database(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
-    postgres_server.execute("CREATE DATABASE conformance")
-    postgres_server.execute(TABLE, "conformance")
+    postgres_server.make_database("conformance", TABLE)
     yield postgres_server
     if not postgres_server.running:
         postgres_server.start()

@@ -42,8 +42,7 @@ INSERT INTO small VALUES (7);
 
 @pytest.fixture(scope="module")
 def database(postgres_server: PostgresServer) -> PostgresServer:
-    postgres_server.execute(f"CREATE DATABASE {DATABASE}")
-    postgres_server.execute(BIG.format(numbers="SELECT generate_series(1, 3000)"), DATABASE)
+    postgres_server.make_database(DATABASE, BIG.format(numbers="SELECT generate_series(1, 3000)"))
     return postgres_server
 
 

@@ -17,9 +17,10 @@ import pytest
 from asgi_export import ExportApp
 from asgi_export.formats import FORMATS
 from tests.conformance.conftest import command
-from tests.conformance.servers import Server, curl, free_port, get, running
+from tests.conformance.servers import Server, curl, get, running
 from tests.doubles import Client, Recorded
 from tests.field.programs import program
+from tests.ports import free_port
 
 APPLICATION = "tests.field.snapshots:app"
 HALF = b"id,snapshot\n0,snapshot-0-"

@@ -153,8 +153,7 @@ def make_shop(server: PostgresServer, database: str = DATABASE, sql: str = SQL) 
     server.execute(
         f"DO $$ BEGIN CREATE ROLE {READER} LOGIN PASSWORD '{PASSWORD}'; EXCEPTION WHEN duplicate_object THEN END $$"
     )
-    server.execute(f'CREATE DATABASE "{database}"')
-    server.execute(sql, database)
+    server.make_database(database, sql)
     return Shop(server, database)
 
 
