@@ -3,17 +3,25 @@
 from asgi_export import ExportApp, RateLimit, MemoryStore, dataset
 """
 
+from asgi_export.access.key_file import KeyFile
+from asgi_export.access.plans import AccessPlan, KeyRing, Owner, digest_of, new_key
 from asgi_export.app import ExportApp
 from asgi_export.asgi.coding import CompressionLevels
 from asgi_export.asgi.pump import Bounds
+from asgi_export.limiter.leases import MemoryLeases
 from asgi_export.limiter.memory_store import MemoryStore
 from asgi_export.limiter.redis_byte_quota import RedisByteQuotas
 from asgi_export.limiter.redis_leases import RedisLeases
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import Rule
+from asgi_export.middleware.callers import ApiKeys
+from asgi_export.middleware.metrics import Metrics
 from asgi_export.middleware.observe import Observe
+from asgi_export.middleware.outermost import Outermost
 from asgi_export.middleware.rate_limit import RateLimit
+from asgi_export.sources.files.source import FileSource
 from asgi_export.sources.functions import dataset
+from asgi_export.sources.postgres.source import PostgresSource
 from asgi_export.sources.simulated import SimulatedDataset
 from asgi_export.sources.sqlite.source import SqliteSource
 from asgi_export.table import Column, Dialect, Selection
@@ -21,13 +29,23 @@ from asgi_export.table import Column, Dialect, Selection
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccessPlan",
+    "ApiKeys",
     "Bounds",
     "Column",
     "CompressionLevels",
     "Dialect",
     "ExportApp",
+    "FileSource",
+    "KeyFile",
+    "KeyRing",
+    "MemoryLeases",
     "MemoryStore",
+    "Metrics",
     "Observe",
+    "Outermost",
+    "Owner",
+    "PostgresSource",
     "RateLimit",
     "RedisByteQuotas",
     "RedisLeases",
@@ -37,4 +55,6 @@ __all__ = [
     "SimulatedDataset",
     "SqliteSource",
     "dataset",
+    "digest_of",
+    "new_key",
 ]

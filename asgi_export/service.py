@@ -6,7 +6,6 @@ wrong do not fail the import, which would be a traceback: the application says s
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
@@ -35,6 +34,7 @@ from asgi_export.measure import Measured
 from asgi_export.middleware.callers import ApiKeys
 from asgi_export.middleware.metrics import Metrics, metrics_available
 from asgi_export.middleware.observe import Observe
+from asgi_export.middleware.outermost import Outermost
 from asgi_export.middleware.rate_limit import RateLimit
 from asgi_export.settings import Settings, load_settings
 
@@ -104,33 +104,6 @@ def make_service(settings: Settings, exports: ExportApp | None = None, store: St
         metrics = Metrics([found for found in (exports, store) if isinstance(found, Measured)])
     app = Observe(app, metrics=metrics)
     return Outermost(app)
-
-
-class Outermost:
-    """Wrap the whole service: make the context of each request, watch its disconnect, refuse websockets.
-
-    Applications inside read no body: they see an empty one, and then the disconnect. The watch may outlive the
-    answer by as long as the client takes, since the rest of a body is still to be dropped.
-
-    A websocket is refused by the protocol, which servers answer 403: the applications inside raise for every scope
-    type that they do not know, and here that would be a 500 and a traceback. ASGI WebSocket, Close.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._watches: set[asyncio.Task[None]] = set()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            disconnect = context_of(scope).watch(receive)
-            self._watches.add(disconnect.task)
-            disconnect.task.add_done_callback(self._watches.discard)
-            await self._app(scope, disconnect.receive, send)
-        elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1000, "reason": None})
-        else:
-            await self._app(scope, receive, send)
 
 
 class NotStarted:

@@ -71,6 +71,10 @@ class KeyFile:
                 self.reload()
         return self._ring
 
+    def find(self, key: str) -> Owner | None:
+        """The owner of a key that is known and has not expired."""
+        return self.ring().find(key)
+
     def reload(self) -> None:
         """Read the file now; one log line says what came of it."""
         self._mark = self._look()

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 from asgi_export.limiter.sliding_window import Rule
 
@@ -75,13 +76,23 @@ class Owner:
         return self.expires is not None and self.expires <= now
 
 
+class Keys(Protocol):
+    """What knows the owners of keys; `reload` reads them again where they come from somewhere."""
+
+    def find(self, key: str) -> Owner | None: ...
+    def reload(self) -> None: ...
+
+
 class KeyRing:
-    """Owners by the digest of their key; an owner may have several keys."""
+    """Owners by the digest of their key (`digest_of`); an owner may have several keys."""
 
     def __init__(self, keys: Iterable[tuple[bytes, Owner]] = ()) -> None:
         self._found: dict[bytes, list[tuple[bytes, Owner]]] = {}
         for digest, owner in keys:
             self._found.setdefault(digest[:_INDEX_BYTES], []).append((digest, owner))
+
+    def reload(self) -> None:
+        """Nothing: a ring does not change."""
 
     def __len__(self) -> int:
         return sum(map(len, self._found.values()))

@@ -9,7 +9,7 @@ from typing import Any
 from asgi_export.access.address import one_client
 from asgi_export.access.callers import CALLER, Caller
 from asgi_export.access.credentials import key_of
-from asgi_export.access.key_file import KeyFile
+from asgi_export.access.plans import Keys
 from asgi_export.asgi.context import RequestContext, context_of
 from asgi_export.asgi.lifespan import AroundLifespan
 from asgi_export.asgi.message import ASGIApp
@@ -21,11 +21,11 @@ CHALLENGE = (b"www-authenticate", b'Bearer realm="exports"')
 class ApiKeys:
     """Every request gets a `Caller`: the owner of its key, or a refusal for one whose key is missing or unknown.
 
-    A known key is limited as its owner's key, the others by client address (see `one_client`). The file is read
-    again when it changes, and on SIGHUP where the server leaves that signal free.
+    A known key is limited as its owner's key, the others by client address (see `one_client`). A `KeyFile` is read
+    again when it changes, and on SIGHUP if the server leaves that signal free; a `KeyRing` is what the program says.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: KeyFile) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Keys) -> None:
         self._app = app
         self._keys = keys
 
@@ -41,7 +41,7 @@ class ApiKeys:
 
     def _identify(self, context: RequestContext) -> Caller:
         key = key_of(context)
-        owner = self._keys.ring().find(key) if key else None
+        owner = self._keys.find(key) if key else None
         if owner is not None:
             return Caller(f"owner:{owner.name}", owner.plan, owner=owner.name)
         reason = "unknown or expired API key" if key else "no API key"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asgi_export import ExportApp, SimulatedDataset
-from asgi_export.service import Outermost
+from asgi_export.middleware.outermost import Outermost
 from tests.doubles import http_scope, run
 
 PIECE = {"type": "http.request", "body": b"x", "more_body": True}
