@@ -1,9 +1,9 @@
 """Parquet and Arrow: batches of rows or columns as typed columns, streamed a row group or a record batch at a time.
 
-Importing this room needs pyarrow. The schema is fixed before the first byte: that of the first batch of columns, or,
-for rows, what their first `SAMPLE_ROWS` and the declared types say (`arrow_schema`). A later value that does not
-fit ends the export as broken; neither format is then readable as a whole one: Parquet lacks its footer, Arrow its
-end-of-stream marker and its last batch.
+Importing this room needs pyarrow. The schema is that which the source has told (a source of columns), or that of the
+first batch of columns, or, for rows, what their first `SAMPLE_ROWS` and the source's word say (`schema_of_rows`). It
+is written as soon as it is known. A later value that does not fit ends the export as broken; neither format is then
+readable as a whole one: Parquet lacks its footer, Arrow its end-of-stream marker and its last batch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from asgi_export.errors import SourceFailed
 from asgi_export.formats.arrow.batches import record_batches
-from asgi_export.formats.arrow.schema import schema_of_rows, values_for
+from asgi_export.formats.arrow.exact import Inexact, cast_exactly
+from asgi_export.formats.arrow.schema import promised_type, schema_of_columns, schema_of_rows, values_for
 from asgi_export.formats.arrow.values import portable
 from asgi_export.table import Batch, Column, Dialect, Row, Rows
 
@@ -29,20 +30,32 @@ GROUP_BYTES = 16 * 1024 * 1024
 BATCH_ROWS = 8192
 """Rows of a record batch of an Arrow stream that was made of rows."""
 
+PARQUET_MAGIC = b"PAR1"
+
 
 class _Sink:
-    """A file to write to, whose bytes are taken away as they come; the position goes on."""
+    """A file to write to, whose bytes are taken away as they come; the position goes on.
+
+    What begins the file may be put there ahead of its writer, which writes it once more: that is dropped.
+    """
 
     closed = False
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._position = 0
+        self._ahead = 0
+
+    def put_ahead(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._ahead += len(data)
 
     def write(self, data: Any) -> int:
         part = bytes(data)
-        self._parts.append(part)
         self._position += len(part)
+        dropped = min(self._ahead, len(part))
+        self._ahead -= dropped
+        self._parts.append(part[dropped:] if dropped else part)
         return len(part)
 
     def tell(self) -> int:
@@ -89,8 +102,12 @@ class ColumnarEncoder:
         self._writer: Any = None
 
     def head(self) -> bytes:
-        """Nothing: the schema comes with the first rows."""
-        return b""
+        """What begins the file, as far as it is known before the first rows."""
+        self._begin()
+        known = schema_of_columns(self._columns)
+        if known is not None:
+            self._fix(known)
+        return self._sink.take()
 
     def feed(self, batch: Batch) -> bytes:
         """What a batch has made whole; often nothing."""
@@ -122,20 +139,34 @@ class ColumnarEncoder:
     def _add_columns(self, batch: pa.RecordBatch) -> None:
         self.rows += batch.num_rows
         if self._schema is None and not self._sample:
-            self._schema = batch.schema.remove_metadata()
+            self._fix(self._with_promises(batch.schema.remove_metadata()))
         self._settle()
-        if batch.schema != self._schema:
-            try:
-                batch = batch.cast(self._schema)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError):  # its words quote values
-                kinds = f"{_kinds_of(batch.schema)} where {_kinds_of(self._schema)} came first"
-                raise SourceFailed(f"a batch does not fit the types of the first: {kinds}") from None
-        self._add(batch)
+        self._add(batch if batch.schema == self._schema else self._fitted(batch))
+
+    def _with_promises(self, schema: pa.Schema) -> pa.Schema:
+        """The schema of a first batch; a column that it has no type for has the one that its source gives."""
+        for place, column in enumerate(self._columns):
+            if pa.types.is_null(schema.field(place).type):
+                schema = schema.set(place, pa.field(column.name, promised_type(column)))
+        return schema
+
+    def _fitted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        fields = cast("Any", self._schema)
+        try:
+            columns = [cast_exactly(column, field.type) for column, field in zip(batch.columns, fields, strict=True)]
+            return pa.RecordBatch.from_arrays(columns, schema=fields)
+        except (Inexact, pa.ArrowInvalid):
+            kinds = f"{_kinds_of(batch.schema)} where {_kinds_of(fields)} came first"
+            raise SourceFailed(f"a batch does not fit the types of the first: {kinds}") from None
+
+    def _fix(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._begin_with(schema)
 
     def _settle(self) -> None:
         """Fix the schema, and add the rows that it was read from."""
         if self._schema is None:
-            self._schema = schema_of_rows(self._columns, self._sample)
+            self._fix(schema_of_rows(self._columns, self._sample))
         sample, self._sample = self._sample, []
         if sample:
             self._add(self._columns_of(sample))
@@ -166,6 +197,12 @@ class ColumnarEncoder:
             self._writer = self._open(self._sink)
         return self._writer
 
+    def _begin(self) -> None:
+        """Put ahead what a file begins with whatever its schema is."""
+
+    def _begin_with(self, schema: pa.Schema) -> None:
+        """Put ahead what a file begins with by its schema."""
+
     def _open(self, sink: _Sink) -> Any:
         raise NotImplementedError
 
@@ -175,6 +212,9 @@ class ColumnarEncoder:
 
 class ParquetEncoder(ColumnarEncoder):
     """One Parquet file, a row group at a time. https://parquet.apache.org/docs/file-format/"""
+
+    def _begin(self) -> None:
+        self._sink.put_ahead(PARQUET_MAGIC)
 
     def _open(self, sink: _Sink) -> Any:
         return pq.ParquetWriter(pa.PythonFile(sink, mode="w"), self._schema)
@@ -187,6 +227,9 @@ class ArrowEncoder(ColumnarEncoder):
     """An Arrow IPC stream. https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format"""
 
     group_rows = BATCH_ROWS
+
+    def _begin_with(self, schema: pa.Schema) -> None:
+        self._sink.put_ahead(schema.serialize().to_pybytes())
 
     def _open(self, sink: _Sink) -> Any:
         return pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), self._schema)

@@ -24,6 +24,7 @@ from typing import Any, cast
 from asgi_export.errors import SourceFailed
 from asgi_export.formats.arrow.text import ArrowText, arrow_rows
 from asgi_export.formats.formulas import guarded
+from asgi_export.formats.python_values import OWN, is_foreign, to_python
 from asgi_export.formats.value_text import CONVERTERS
 from asgi_export.table import ArrowArray, ArrowStream, Batch, Column, Dialect, Rows
 
@@ -81,6 +82,8 @@ class DelimitedEncoder:
         if len(flat) != len(rows) * self._width:
             raise SourceFailed(f"a batch of {len(rows)} rows has {len(flat)} fields, not {self._width} a row")
         kinds = set(map(type, flat))
+        if not kinds <= OWN and is_foreign(kinds):
+            return self._encode_rows([tuple(map(to_python, row)) for row in rows])
         if self._plain_allowed and kinds - _NATIVE <= {NoneType}:
             text = self._plain(flat, len(rows), nulls=NoneType in kinds)
             if text is not None:

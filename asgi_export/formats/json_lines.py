@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from asgi_export.errors import SourceFailed
 from asgi_export.extras import import_extra
+from asgi_export.formats.python_values import is_foreign, to_python
 from asgi_export.formats.value_text import is_nested, json_text, text_of
 from asgi_export.table import Batch, Column, Dialect, JsonText, Rows
 
@@ -76,8 +77,15 @@ class _Writers(dict[type, Callable[[Any], str]]):
 
     def __missing__(self, kind: type) -> Callable[[Any], str]:
         found: Callable[[Any], str] = json_text if is_nested(kind) else _as_text
+        if is_foreign({kind}):
+            found = _of_python
         self[kind] = found
         return found
+
+
+def _of_python(value: Any) -> str:
+    found = to_python(value)
+    return _JSON[type(found)](found)
 
 
 def _as_text(value: Any) -> str:

@@ -14,6 +14,8 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+from asgi_export.formats.python_values import to_python
+
 Converter = Callable[[Any], Any]
 
 _NESTED = (Mapping, list, tuple, set, frozenset)
@@ -75,7 +77,8 @@ def _jsonable(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None  # RFC 8259 §6 has no such numbers
-    return str(text_of(value))
+    found = to_python(value)
+    return str(text_of(value)) if found is value else _jsonable(found)
 
 
 _BY_TYPE: tuple[tuple[tuple[type, ...], Converter], ...] = (

@@ -1,0 +1,179 @@
+"""Python values and Arrow arrays as arrays of a given type: each value exact, or none at all.
+
+pyarrow alone is not enough: it makes 1 of 1.5 in `int64`, a day of a datetime in `date32`, a UTC moment of one that
+has no zone, bytes of text, and drops the offset of a time. So each type lists the Python types that it takes, with a
+check where those say too little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from types import NoneType
+from typing import Any
+
+import pyarrow as pa
+
+from asgi_export.formats.arrow.values import plain
+from asgi_export.formats.python_values import OWN, is_foreign, to_python
+from asgi_export.formats.value_text import text_of
+
+Values = Sequence[Any]
+Check = Callable[[Values], bool]
+IsKind = Callable[[pa.DataType], bool]
+
+_ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, ValueError, TypeError)
+
+
+class Inexact(ValueError):
+    """A value that the type does not hold; the message does not quote it."""
+
+
+def own_values(values: Values) -> Values:
+    """The values with those of numpy and pandas as Python's own."""
+    kinds = set(map(type, values))
+    return values if kinds <= OWN or not is_foreign(kinds) else tuple(map(to_python, values))
+
+
+def array_of(kind: pa.DataType, values: Values) -> pa.Array:
+    """An array of the values; text takes every value, as the text that CSV has for it. Raises `Inexact`."""
+    if pa.types.is_string(kind):
+        values = [value if value is None or type(value) is str else str(text_of(value)) for value in values]
+    elif not _takes(kind, values):
+        raise Inexact(f"a value is no {kind}")
+    try:
+        array = _made(kind, values)
+    except _ERRORS:  # its words quote the value
+        raise Inexact(f"a value is no {kind}") from None
+    return array
+
+
+def cast_exactly(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The array in another type of its family, or as text. Raises `Inexact` where a value would be another."""
+    if array.type == kind:
+        return array
+    try:
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return plain(array).cast(kind)
+        if pa.types.is_null(array.type) or array.null_count == len(array):
+            return pa.nulls(len(array), kind)
+        if _are_related(array.type, kind):
+            found = array.cast(kind)
+            if _are_equal(found, array):
+                return found
+    except _ERRORS:
+        pass
+    raise Inexact(f"values of {array.type} are no {kind}")
+
+
+def _takes(kind: pa.DataType, values: Values) -> bool:
+    kinds = set(map(type, values)) - {NoneType}
+    if not kinds:
+        return True
+    taken, check = next(((taken, check) for belongs, taken, check in _TAKES if belongs(kind)), (None, None))
+    return taken is None or (kinds <= taken and (check is None or check(values)))
+
+
+def _made(kind: pa.DataType, values: Values) -> pa.Array:
+    """By way of the finest type of the family that Python has, from which pyarrow's own cast is checked."""
+    wide = next((make(kind) for belongs, make in _WIDE if belongs(kind)), None)
+    if wide is not None and wide != kind:
+        return cast_exactly(pa.array(values, wide), kind)
+    if pa.types.is_float64(kind):
+        values = [float(value) if type(value) is int else value for value in values]
+    array = pa.array(values, kind)
+    if pa.types.is_nested(kind) and array.to_pylist() != list(values):
+        raise Inexact(f"a value is no {kind}")
+    return array
+
+
+def _are_related(one: pa.DataType, other: pa.DataType) -> bool:
+    """Whether values of one type may be values of the other: a moment without a zone is none of one with a zone."""
+    if one == other or pa.types.is_null(one):
+        return True
+    if pa.types.is_timestamp(one) and pa.types.is_timestamp(other):
+        return (one.tz is None) == (other.tz is None)
+    if _lists(one) and _lists(other):
+        return _are_related(one.value_type, other.value_type)
+    if pa.types.is_struct(one) and pa.types.is_struct(other):
+        pairs = list(zip(one, other, strict=False))
+        same_names = one.num_fields == other.num_fields and all(a.name == b.name for a, b in pairs)
+        return same_names and all(_are_related(a.type, b.type) for a, b in pairs)
+    return any(belongs(one) and belongs(other) for belongs in _FAMILIES)
+
+
+def _are_equal(found: pa.Array, array: pa.Array) -> bool:
+    """Whether a cast can be undone; NaN counts as equal to itself, and nulls have no values to lose."""
+    try:
+        back = found.cast(array.type)
+    except pa.ArrowNotImplementedError:
+        return bool(found.to_pylist() == array.to_pylist())
+    if back.equals(array):
+        return True
+    pairs = zip(back.to_pylist(), array.to_pylist(), strict=True)
+    return pa.types.is_floating(array.type) and all(a == b or (a != a and b != b) for a, b in pairs)
+
+
+def _whole_in_double(values: Values) -> bool:
+    try:
+        return all(float(value) == value for value in values if type(value) is int)
+    except OverflowError:
+        return False
+
+
+def _naive(values: Values) -> bool:
+    return all(value is None or value.tzinfo is None for value in values)
+
+
+def _aware(values: Values) -> bool:
+    return all(value is None or value.utcoffset() is not None for value in values)
+
+
+def _any_of(*names: str) -> IsKind:
+    tests = [getattr(pa.types, f"is_{name}") for name in names]
+    return lambda kind: any(test(kind) for test in tests)
+
+
+def _is_zoned(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) and kind.tz is not None)
+
+
+_lists = _any_of("list", "large_list", "fixed_size_list")
+_floats = _any_of("floating")
+_binaries = _any_of("binary", "large_binary", "fixed_size_binary", "binary_view")
+
+_TAKES: tuple[tuple[IsKind, frozenset[type], Check | None], ...] = (
+    (_any_of("null"), frozenset(), None),
+    (_any_of("boolean"), frozenset({bool}), None),
+    (_any_of("integer"), frozenset({int}), None),
+    (_floats, frozenset({int, float}), _whole_in_double),
+    (_any_of("decimal"), frozenset({int, Decimal}), None),
+    (_any_of("date"), frozenset({date}), None),
+    (_any_of("time"), frozenset({time}), _naive),
+    (_is_zoned, frozenset({datetime}), _aware),
+    (_any_of("timestamp"), frozenset({datetime}), _naive),
+    (_any_of("duration"), frozenset({timedelta}), None),
+    (_any_of("large_string", "string_view"), frozenset({str}), None),
+    (_binaries, frozenset({bytes, bytearray, memoryview}), None),
+)
+"""The first that fits counts; a type that is not here takes what pyarrow makes of it and gives back as it was."""
+
+_WIDE: tuple[tuple[IsKind, Callable[[pa.DataType], pa.DataType]], ...] = (
+    (_floats, lambda _: pa.float64()),
+    (_any_of("date"), lambda _: pa.date32()),
+    (_any_of("time"), lambda _: pa.time64("us")),
+    (_any_of("timestamp"), lambda kind: pa.timestamp("us", kind.tz)),
+    (_any_of("duration"), lambda _: pa.duration("us")),
+)
+
+_FAMILIES: tuple[IsKind, ...] = (
+    _any_of("integer", "floating"),
+    _any_of("integer", "decimal"),
+    _any_of("date"),
+    _any_of("time"),
+    _any_of("duration"),
+    _any_of("string", "large_string", "string_view"),
+    _binaries,
+)
+"""Types of one family hold the same kind of value, so that a cast can be exact; 0.1 is another as a decimal."""
