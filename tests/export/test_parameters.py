@@ -108,10 +108,10 @@ def test_a_key_is_never_repeated() -> None:
         ('a"b.csv', "attachment; filename=\"a_b.csv\"; filename*=UTF-8''a%22b.csv"),
         (
             "a\r\nSet-Cookie: x",
-            "attachment; filename=\"a__Set-Cookie_ x\"; filename*=UTF-8''a%0D%0ASet-Cookie%3A%20x",
+            'attachment; filename="a__Set-Cookie_ x"',
         ),
-        ("../../etc/passwd", "attachment; filename=\".._.._etc_passwd\"; filename*=UTF-8''..%2F..%2Fetc%2Fpasswd"),
-        ("a\\b;c%41.csv", "attachment; filename=\"a_b;c_41.csv\"; filename*=UTF-8''a%5Cb%3Bc%2541.csv"),
+        ("../../etc/passwd", 'attachment; filename="_._.._etc_passwd"'),
+        ("a\\b;c%41.csv", "attachment; filename=\"a_b;c_41.csv\"; filename*=UTF-8''a_b%3Bc%2541.csv"),
         ("'quoted'*", "attachment; filename=\"'quoted'_\"; filename*=UTF-8''%27quoted%27%2A"),
     ],
 )
