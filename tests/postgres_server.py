@@ -127,7 +127,7 @@ def _binaries() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-def _identity(folder: Path) -> Mapping[str, Any]:
+def identity_for(folder: Path) -> Mapping[str, Any]:
     """Whom the server runs as: it refuses root, so that root becomes nobody, who then owns the folder."""
     if os.geteuid() != 0:
         return {}
@@ -137,7 +137,7 @@ def _identity(folder: Path) -> Mapping[str, Any]:
 
 
 def _started(folder: Path) -> PostgresServer:
-    server = PostgresServer(_binaries(), folder, _identity(folder))
+    server = PostgresServer(_binaries(), folder, identity_for(folder))
     try:
         server.create()
         server.start()

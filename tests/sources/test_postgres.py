@@ -236,18 +236,19 @@ def test_a_query_that_the_server_refuses_is_our_fault_and_the_connection_is_good
     run(shop, test, max_connections=1)
 
 
-def test_sessions_are_read_only_and_bounded(shop: Shop) -> None:
-    async def main() -> None:
-        source = shop.source(statement_seconds=7, wait_seconds=0.5)
-        await source.start()
-        async with source._pool.acquire() as connection:  # type: ignore[union-attr]
-            names = ("transaction_read_only", "statement_timeout", "lock_timeout", "application_name")
-            assert [await connection.fetchval(f"SHOW {name}") for name in names] == [
-                *("on", "7s", "500ms", "asgi_export")
-            ]
-        await source.close()
+def test_exports_are_read_only_and_bounded(shop: Shop) -> None:
+    names = ("transaction_read_only", "statement_timeout", "lock_timeout", "application_name")
+    shop.execute("CREATE VIEW settings AS SELECT name, setting FROM pg_settings; GRANT SELECT ON settings TO reader")
 
-    asyncio.run(main())
+    async def test(datasets: Datasets, _: Monitor) -> None:
+        for dialect in (Dialect(quote="all"), None):
+            settings = dict(await rows(datasets["settings"], dialect=dialect))
+            assert [settings[name] for name in names] == ["on", "7000", "500", "asgi_export"]
+
+    try:
+        run(shop, test, statement_seconds=7, wait_seconds=0.5)
+    finally:
+        shop.execute("DROP VIEW settings")
 
 
 def test_a_statement_past_its_bound_is_unavailable(shop: Shop) -> None:

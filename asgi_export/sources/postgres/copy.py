@@ -87,9 +87,6 @@ class CopyText:
             copy.throw(asyncio.CancelledError())
         copy.close()
 
-    async def leave(self) -> None:
-        """Nothing to do: COPY is a transaction of its own."""
-
     @types.coroutine
     def _stepped(self) -> Generator[Any, Any, bytes | None]:
         """Run the coroutine to its next chunk, its futures awaited by whoever awaits this."""

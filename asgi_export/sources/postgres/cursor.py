@@ -20,6 +20,7 @@ from asgi_export.errors import Unavailable
 from asgi_export.sources.batch_size import BatchSize
 from asgi_export.sources.postgres.copy import CopyText
 from asgi_export.sources.postgres.driver import Connection, Pool, cause_of, failure, is_lost
+from asgi_export.sources.postgres.session import END
 from asgi_export.table import Batch, Dialect, Row
 from asgi_export.tasks import finish
 
@@ -38,14 +39,10 @@ class PoolUse:
 
 
 class Statement(Protocol):
-    """A statement being run: `next` is a batch or None, `stop` makes a running one end.
-
-    `leave` comes after `stop` and makes the connection fit for another; where it raises, that is dropped.
-    """
+    """A statement being run: `next` is a batch or None, `stop` makes a running one end."""
 
     async def next(self) -> Batch | None: ...
     def stop(self) -> None: ...
-    async def leave(self) -> None: ...
 
 
 class Query(Protocol):
@@ -79,17 +76,19 @@ class RowsQuery:
 class PostgresCursor:
     """One export; an `AsyncCursor`, and itself the iterator of its batches.
 
-    Entering takes a connection, waiting `wait_seconds` at most; the query begins with the first batch. `use` is the
-    account of the pool.
+    Entering takes a connection, waiting `wait_seconds` at most; with the first batch its transaction begins by the
+    statements `begin`, and the query. `use` is the account of the pool.
     Raises `Unavailable` where there is none or the server does not answer, `SourceFailed` for every other
     error of the server; both have asyncpg's error as their cause, but where that quotes values. `aclose` may be
     called twice.
     """
 
     def __init__(
-        self, pool: Pool, query: Query, *, dataset: str, wait_seconds: float, use: PoolUse | None = None
+        self, pool: Pool, query: Query, *, dataset: str, begin: str, wait_seconds: float, use: PoolUse | None = None
     ) -> None:
         self._pool = pool
+        self._begin = begin
+        self._begun = False
         self._use = use or PoolUse()
         self._query = query
         self._dataset = dataset
@@ -128,6 +127,9 @@ class PostgresCursor:
         if self._statement is None or self._connection is None:
             raise StopAsyncIteration
         try:
+            if not self._begun:
+                self._begun = True
+                await self._connection.execute(self._begin)
             batch = await self._statement.next()
         except Exception as error:
             raise failure(self._dataset, error, lost=is_lost(self._connection)) from cause_of(error)
@@ -141,12 +143,13 @@ class PostgresCursor:
         connection, self._connection = self._connection, None
         if statement is not None:
             statement.stop()
-            await finish(self._given_back(connection, statement))
+            await finish(self._given_back(connection))
 
-    async def _given_back(self, connection: Connection, statement: Statement) -> None:
+    async def _given_back(self, connection: Connection) -> None:
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
-                await statement.leave()
+                if self._begun:
+                    await connection.execute(END)
                 # A little less, so that asyncpg ends its own waiting before it is ended from outside.
                 await self._pool.release(connection, timeout=LEAVE_SECONDS * 0.9)
         except Exception as error:
@@ -156,20 +159,19 @@ class PostgresCursor:
 
 
 class _Rows:
-    """Lists of tuples from a portal in a read-only transaction, so many at a time as `BatchSize` says."""
+    """Lists of tuples from a portal, so many at a time as `BatchSize` says."""
 
     def __init__(self, connection: Connection, query: RowsQuery) -> None:
         self._connection = connection
         self._query = query
-        self._transaction: Any = None
         self._portal: Any = None
         self._size = BatchSize(query.width)
 
     async def next(self) -> list[Row] | None:
         if self._portal is None:
-            self._transaction = self._connection.transaction(readonly=True)
-            await self._transaction.start()
-            self._portal = await self._connection.cursor(self._query.sql)
+            # Connection.cursor would give its statement a name, which outlives the transaction in a pooler
+            statement = await self._connection.prepare(self._query.sql)
+            self._portal = await statement.cursor()
         rows = list(map(tuple, await self._portal.fetch(self._size.rows)))
         self._size.came(rows)
         return rows or None
@@ -177,7 +179,3 @@ class _Rows:
     def stop(self) -> None:
         """Nothing to do: between two batches nothing runs, and a cancelled fetch has cancelled the query."""
         self._portal = None
-
-    async def leave(self) -> None:
-        if self._transaction is not None:
-            await self._transaction.rollback()

@@ -1,4 +1,4 @@
-"""asyncpg: where it is imported, how a session is set, and what its errors mean to us.
+"""asyncpg: where it is imported, how it is connected, and what its errors mean to us.
 
 No text that a server or a driver wrote is passed on to a client, and no piece of a DSN but host, port and
 database to anyone: a password that was not percent-encoded lands in any part of a badly parsed DSN.
@@ -7,7 +7,7 @@ database to anyone: a password that was not percent-encoded lands in any part of
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -22,11 +22,6 @@ Connection: TypeAlias = Any
 """asyncpg has no types of its own."""
 
 Pool: TypeAlias = Any
-
-CLIENT_CHECK = "client_connection_check_interval"
-
-INT4_MAX = 2**31 - 1
-"""The largest number that a setting of PostgreSQL holds."""
 
 UNKNOWN_PLACE = "postgresql"
 
@@ -50,14 +45,18 @@ _OUTAGES = (
 """What a client may try again. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
-async def connect(dsn: str, *, connect_seconds: float, settings: Mapping[str, str]) -> Connection:
+APPLICATION = {"application_name": "asgi_export"}
+"""The one startup parameter of ours: poolers know this one, and refuse or ignore others."""
+
+
+async def connect(dsn: str, *, connect_seconds: float) -> Connection:
     """A connection of its own; the caller closes it.
 
     Raises `StartupError` where asyncpg is missing, and what asyncpg raises, a `ValueError` for a bad DSN.
     """
     if asyncpg is None:
         raise StartupError("PostgreSQL needs asyncpg: pip install 'asgi-export[postgres]'")
-    return await asyncpg.connect(dsn, timeout=connect_seconds, statement_cache_size=0, server_settings=settings)
+    return await asyncpg.connect(dsn, timeout=connect_seconds, statement_cache_size=0, server_settings=APPLICATION)
 
 
 async def create_pool(
@@ -65,7 +64,6 @@ async def create_pool(
     *,
     max_connections: int,
     connect_seconds: float,
-    settings: Mapping[str, str],
     prepare: Callable[[Connection], Awaitable[None]],
 ) -> Pool:
     """A pool that opens a connection when one is asked for, and prepares it once; the caller closes it."""
@@ -74,50 +72,23 @@ async def create_pool(
         min_size=0,
         max_size=max_connections,
         timeout=connect_seconds,
-        # A statement is used once; a cached one would break when its table is altered.
+        # A cached statement would break when its table is altered, and in a pooler that gives another server to
+        # each transaction; without a cache statements have no name, and so none that somebody else has taken.
         statement_cache_size=0,
-        server_settings=settings,
+        server_settings=APPLICATION,
         init=prepare,
+        reset=_leave_as_it_is,
     )
 
 
-def session_settings(*, statement_seconds: float, lock_seconds: float) -> dict[str, str]:
-    """What each session starts with and is reset to: read-only, bounded, and one text form for each type.
-
-    https://www.postgresql.org/docs/current/runtime-config-client.html
-    """
-    return {
-        "application_name": "asgi_export",
-        "default_transaction_read_only": "on",
-        "statement_timeout": _milliseconds(statement_seconds),
-        "idle_in_transaction_session_timeout": _milliseconds(statement_seconds),
-        "lock_timeout": _milliseconds(lock_seconds),
-        "datestyle": "ISO",
-        "intervalstyle": "iso_8601",
-        "timezone": "UTC",
-        "bytea_output": "hex",
-        "extra_float_digits": "1",  # the shortest text that reads back the same
-        "standard_conforming_strings": "on",
-        "synchronize_seqscans": "off",  # the same rows in the same order again, as pg_dump has it
-    }
+async def _leave_as_it_is(_: Connection) -> None:
+    """The end of its transaction has reset a session (`session.END`)."""
 
 
-async def client_check_settings(connection: Connection) -> dict[str, str]:
-    """Makes the server look once a second whether its client is still there, where it can.
-
-    Else a query that writes nothing outlives a process of ours that was killed. PostgreSQL 14 has it, on systems
-    that tell of a closed socket; elsewhere this is empty, as an unknown setting would refuse the connection.
-    """
-    try:
-        await connection.execute(f"SET {CLIENT_CHECK} = '1s'")
-    except asyncpg.PostgresError:
-        return {}
-    return {CLIENT_CHECK: "1s"}
-
-
-def _milliseconds(seconds: float) -> str:
-    """A bound, which 0 would switch off."""
-    return str(max(1, min(INT4_MAX, round(seconds * 1000))))
+def refusal() -> type[Exception]:
+    """What a statement raises that the server refuses."""
+    refused: type[Exception] = asyncpg.PostgresError
+    return refused
 
 
 def place_of(dsn: str) -> str:

@@ -1,4 +1,8 @@
-"""How asgi_export has a connection: values that Python holds exactly, or their text.
+"""How an export has a connection: read-only, bounded, one text form for each type, and values that are exact.
+
+Settings belong to the transaction of an export (`SET LOCAL`), not to the session: a pooler such as PgBouncer refuses
+or ignores them at the start of a session, and gives each transaction another session. Whether they hold is looked at
+once, when a source starts.
 
 asyncpg's own codecs turn `infinity` into 9999-12-31 and refuse `24:00`, BC and years past 9999; so the server gives
 dates and times as text, which `fromisoformat` reads in half the time of asyncpg's binary codecs; what it cannot
@@ -8,12 +12,82 @@ the client's affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from typing import Any
 
-from asgi_export.sources.postgres.driver import Connection
+from asgi_export.errors import StartupError
+from asgi_export.sources.postgres.driver import Connection, refusal
 from asgi_export.table import JsonText
+
+INT4_MAX = 2**31 - 1
+"""The largest number that a setting of PostgreSQL holds."""
+
+CLIENT_CHECK = "client_connection_check_interval"
+
+END = "ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all()"
+"""Gives a session back as it was: a transaction of an export has nothing to keep, but a view may take such locks."""
+
+
+def transaction_settings(*, statement_seconds: float, lock_seconds: float) -> dict[str, str]:
+    """What the transaction of an export is set to, as `pg_settings` shows it.
+
+    https://www.postgresql.org/docs/current/runtime-config-client.html
+    """
+    return {
+        "statement_timeout": _milliseconds(statement_seconds),
+        "idle_in_transaction_session_timeout": _milliseconds(statement_seconds),
+        "lock_timeout": _milliseconds(lock_seconds),
+        "datestyle": "ISO, MDY",
+        "intervalstyle": "iso_8601",
+        "timezone": "UTC",
+        "bytea_output": "hex",
+        "extra_float_digits": "1",  # the shortest text that reads back the same
+        "standard_conforming_strings": "on",
+        "synchronize_seqscans": "off",  # the same rows in the same order again, as pg_dump has it
+    }
+
+
+def _milliseconds(seconds: float) -> str:
+    """A bound, which 0 would switch off."""
+    return str(max(1, min(INT4_MAX, round(seconds * 1000))))
+
+
+async def client_check_settings(connection: Connection) -> dict[str, str]:
+    """Have the server look once a second whether its client is still there, where it can.
+
+    Else a query that writes nothing outlives a process of ours that was killed. PostgreSQL 14 has it, on systems
+    that tell of a closed socket; elsewhere this is empty, as an unknown setting would break every export.
+    """
+    settings = {CLIENT_CHECK: "1000"}
+    try:
+        async with connection.transaction(readonly=True):
+            await connection.execute(_set_local(settings))
+    except refusal():
+        return {}
+    return settings
+
+
+def begin(settings: Mapping[str, str]) -> str:
+    """The statements that open the transaction of an export, for one round trip."""
+    return f"BEGIN READ ONLY; {_set_local(settings)}"
+
+
+def _set_local(settings: Mapping[str, str]) -> str:
+    return "; ".join([f"SET LOCAL {name} = '{value}'" for name, value in settings.items()])
+
+
+async def check_settings(connection: Connection, place: str, settings: Mapping[str, str]) -> None:
+    """Raise `StartupError` where the open transaction is not as `begin` has set it."""
+    expected = {**settings, "transaction_read_only": "on"}
+    sql = "SELECT pg_catalog.lower(name) AS name, setting FROM pg_catalog.pg_settings"
+    found = {row["name"]: row["setting"] for row in await connection.fetch(sql)}
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise StartupError(
+                f"{place}: {name} is {found.get(name)!r} in a transaction that has set it to {value!r};"
+                " expected a pooler that keeps a transaction on one session"
+            )
 
 
 def _or_text(parse: Callable[[str], Any]) -> Callable[[str], Any]:

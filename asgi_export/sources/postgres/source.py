@@ -39,17 +39,23 @@ from asgi_export.measure import Figure
 from asgi_export.sources.postgres.catalogue import ColumnForms, Relation, read_catalogue
 from asgi_export.sources.postgres.cursor import CopyQuery, PoolUse, PostgresCursor, Query, RowsQuery
 from asgi_export.sources.postgres.driver import (
+    Connection,
     Pool,
-    client_check_settings,
     connect,
     create_pool,
     database_of,
     failure,
     place_of,
-    session_settings,
     startup_failure,
 )
-from asgi_export.sources.postgres.session import prepare
+from asgi_export.sources.postgres.session import (
+    END,
+    begin,
+    check_settings,
+    client_check_settings,
+    prepare,
+    transaction_settings,
+)
 from asgi_export.table import Column, Dialect, Selection
 
 log = logging.getLogger("asgi_export.sources.postgres")
@@ -64,6 +70,7 @@ class PostgresDataset:
     """One table or view. `open` gives a cursor over text where COPY can write the dialect, else over rows."""
 
     relation: Relation
+    begin: str
     wait_seconds: float
     pool: Pool = field(repr=False, compare=False)
     use: PoolUse = field(default_factory=PoolUse, repr=False, compare=False)
@@ -86,7 +93,9 @@ class PostgresDataset:
     def open(self, selection: Selection) -> PostgresCursor:
         """A cursor over the selected columns, in the order of the selection; it takes a pooled connection."""
         query = query_for(self.relation, selection)
-        return PostgresCursor(self.pool, query, dataset=self.name, wait_seconds=self.wait_seconds, use=self.use)
+        return PostgresCursor(
+            self.pool, query, dataset=self.name, begin=self.begin, wait_seconds=self.wait_seconds, use=self.use
+        )
 
 
 class PostgresSource:
@@ -94,7 +103,7 @@ class PostgresSource:
 
     At most `max_connections` connections, each opened when it is wanted (within `connect_seconds`) and closed
     after five idle minutes; an export that gets none within `wait_seconds` raises `Unavailable`. A statement
-    runs `statement_seconds` at most and waits `wait_seconds` at most for a lock. Sessions are read-only.
+    runs `statement_seconds` at most and waits `wait_seconds` at most for a lock. Transactions are read-only.
     """
 
     def __init__(
@@ -115,6 +124,7 @@ class PostgresSource:
         self._statement_seconds = statement_seconds
         self._connect_seconds = connect_seconds
         self._pool: Pool | None = None
+        self._begin = ""
         self._use = PoolUse()
 
     @property
@@ -126,18 +136,20 @@ class PostgresSource:
         """The datasets, those of `public` first, then by schema and name.
 
         Raises `StartupError` where asyncpg is missing, the server cannot be reached, refuses the role or
-        does not know the database, or where there is nothing to read.
+        does not know the database, where there is nothing to read, or where settings do not hold in a transaction.
         """
-        settings = session_settings(statement_seconds=self._statement_seconds, lock_seconds=self._wait_seconds)
         try:
-            relations = await self._connected(settings)
+            relations = await self._connected()
         except ExportError:
             raise
         except Exception as error:
             raise startup_failure(self._place, error) from error
         if not relations:
             raise StartupError(f"{self._place}: holds no table or view that the role may read")
-        return [PostgresDataset(relation, self._wait_seconds, self._pool, self._use) for relation in relations]
+        return [
+            PostgresDataset(relation, self._begin, self._wait_seconds, self._pool, self._use)
+            for relation in relations
+        ]
 
     async def check(self) -> None:
         """Asks the server `SELECT 1`. Raises `Unavailable` where it does not answer within `wait_seconds`.
@@ -175,13 +187,12 @@ class PostgresSource:
         except Exception as error:  # asyncpg has dropped the connections then
             log.warning("%s: was not closed within %g seconds: %r", self._name, CLOSE_SECONDS, error)
 
-    async def _connected(self, settings: dict[str, str]) -> tuple[Relation, ...]:
+    async def _connected(self) -> tuple[Relation, ...]:
         """What the database holds; the pool is there then."""
-        connection = await connect(self._dsn, connect_seconds=self._connect_seconds, settings=settings)
+        connection = await connect(self._dsn, connect_seconds=self._connect_seconds)
         try:
             async with asyncio.timeout(self._connect_seconds):
-                relations = await read_catalogue(connection)
-                settings |= await client_check_settings(connection)
+                relations = await self._looked_at(connection)
         finally:
             connection.terminate()
         if relations:
@@ -189,9 +200,18 @@ class PostgresSource:
                 self._dsn,
                 max_connections=self._max_connections,
                 connect_seconds=self._connect_seconds,
-                settings=settings,
                 prepare=prepare,
             )
+        return relations
+
+    async def _looked_at(self, connection: Connection) -> tuple[Relation, ...]:
+        """What the database holds, by a transaction like that of an export."""
+        settings = transaction_settings(statement_seconds=self._statement_seconds, lock_seconds=self._wait_seconds)
+        await connection.execute(begin(settings))
+        await check_settings(connection, self._place, settings)
+        relations = await read_catalogue(connection)
+        await connection.execute(END)
+        self._begin = begin(settings | await client_check_settings(connection))
         return relations
 
 
