@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -112,10 +113,12 @@ async def look(settings: Settings) -> Sequence[Dataset]:
         KeyFile(Path(settings.api_keys))
     await make_store(settings).close()
     app = make_export_app(settings)
+    logging.disable(logging.WARNING)  # the server starts the sources again, and what they say is said then
     try:
         await app.start()
         return app.datasets
     finally:
+        logging.disable(logging.NOTSET)
         await app.stop()
 
 

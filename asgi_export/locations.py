@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from asgi_export.errors import StartupError
 from asgi_export.sources.files.location import is_file_location
@@ -16,11 +17,15 @@ from asgi_export.sources.simulated import SimulatedDataset
 from asgi_export.sources.sqlite.source import SqliteSource
 from asgi_export.table import Column, Cursor, Dataset, Selection, Source
 
-_NAMED = re.compile(r"([^=:/\\]+)=(.+)", re.DOTALL)
+_NAMED = re.compile(r"([^=:/\\?]+)=(.+)", re.DOTALL)
+_FILE_URL = re.compile(r"file:(?://(?:localhost)?(?=/)|(?!//))(/[^?]*)(\?.*)?", re.DOTALL | re.IGNORECASE)
+"""RFC 8089 §2"""
+
+_SQLITE_URL = re.compile(r"sqlite:///([^?]+)", re.DOTALL | re.IGNORECASE)
 _CREDENTIALS = re.compile(r"//.*@", re.DOTALL)
 SQLITE_SUFFIXES = (".db", ".db3", ".sqlite", ".sqlite3")
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
-EXPECTED = f"a SQLite file ({', '.join(SQLITE_SUFFIXES)}), a Parquet, CSV or Arrow file, or postgresql://USER@HOST/DB"
+EXPECTED = f"a SQLite file ({', '.join(SQLITE_SUFFIXES)}), a Parquet, Arrow, CSV, TSV or JSON lines file, or postgresql://USER@HOST/DB"
 MAX_SECONDS = 3600.0
 SQLITE_MAGIC = b"SQLite format 3\0"
 
@@ -35,8 +40,6 @@ def open_locations(locations: Sequence[str], *, max_seconds: float = MAX_SECONDS
 
 def open_location(text: str, *, max_seconds: float = MAX_SECONDS) -> Source | Dataset:
     """The source of ``NAME=LOCATION`` or of a location alone. Raises `StartupError`: which, why, what to do."""
-    if "\0" in text:
-        raise StartupError(f"{text!r}: no such file; expected a name without NUL")
     match = _NAMED.fullmatch(text)
     if match and not os.path.exists(text):  # Path.exists raises where it may not look
         name, location = match.groups()
@@ -44,10 +47,43 @@ def open_location(text: str, *, max_seconds: float = MAX_SECONDS) -> Source | Da
         name, location = "", text
     if location == "simulated":
         return SimulatedDataset(name or "simulated")
+    location = _without_scheme(location)
+    if "\0" in location:
+        raise StartupError(f"{location!r}: no such file; expected a name without NUL")
     source = _database(location, max_seconds)
     if source is None:
         return FileSource(location, name=name or None)
     return Prefixed(source, name) if name else source
+
+
+def _without_scheme(location: str) -> str:
+    """The path that a `file` or `sqlite` URL names, percent-decoded, with any options behind it."""
+    scheme = location.partition(":")[0].lower()
+    if scheme not in _URL_PATHS or os.path.lexists(location):
+        return location
+    return _URL_PATHS[scheme](location)
+
+
+def _file_path(location: str) -> str:
+    match = _FILE_URL.fullmatch(location)
+    if match is None:
+        raise StartupError(f"{location}: expected file:///PATH, or a path")
+    return unquote(match[1]) + (match[2] or "")
+
+
+def _sqlite_path(location: str) -> str:
+    """The relative path that SQLAlchemy reads, or, where there is no such file, the absolute one that a URL means."""
+    match = _SQLITE_URL.fullmatch(location)
+    if match is None or match[1] == ":memory:":
+        raise StartupError(f"{location}: expected sqlite:///FILE, without options")
+    path = unquote(match[1])
+    path = f"/{path}" if not os.path.exists(path) and os.path.exists(f"/{path}") else path
+    if not path.lower().endswith(SQLITE_SUFFIXES) and not _is_sqlite(Path(path)):
+        raise StartupError(f"{path}: {'not a SQLite file' if os.path.exists(path) else 'no such file'}; expected one")
+    return path
+
+
+_URL_PATHS = {"file": _file_path, "sqlite": _sqlite_path}
 
 
 def _database(location: str, max_seconds: float) -> Source | None:

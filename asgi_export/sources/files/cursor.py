@@ -81,10 +81,9 @@ class FileCursor:
         if not self._waiting:
             return None
         file = self._open.enter_context(self._place.open(self._waiting.pop()))
-        found = set(self._kind.schema(file.handle).names)
-        file.handle.seek(0)
+        found = set(self._kind.schema(file.content()).names)
         wanted = [name for name in self._fields.names if name in found]
-        self._batches = self._kind.batches(file.handle, wanted or sorted(found)[:1], self._left)
+        self._batches = self._kind.batches(file.content(), wanted or sorted(found)[:1], self._left)
         self._file = file
         return file
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,9 +15,11 @@ from asgi_export.errors import StartupError
 from asgi_export.sources.arrow_types import column_of
 from asgi_export.sources.files.cursor import FileCursor
 from asgi_export.sources.files.damage import DAMAGE
-from asgi_export.sources.files.kinds import KINDS
-from asgi_export.sources.files.listing import Entry, Place, find_place
-from asgi_export.sources.files.location import SUFFIXES
+from asgi_export.sources.files.delimited import Delimited
+from asgi_export.sources.files.kinds import KINDS, TEXT_KINDS, Kind
+from asgi_export.sources.files.listing import Entry, NotPlainFiles, Place, find_place
+from asgi_export.sources.files.location import SERVED
+from asgi_export.sources.files.options import Pairs, read_options
 from asgi_export.table import Column, Selection
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
@@ -29,8 +32,10 @@ class FileDataset:
 
     name: str
     place: Place
-    kind: str
+    kind: Kind
     schema: Any
+    remarks: tuple[str, ...] = ()
+    """What was found out about the files and not told, for the operator."""
 
     @property
     def columns(self) -> Sequence[Column]:
@@ -45,62 +50,90 @@ class FileDataset:
     def open(self, selection: Selection) -> FileCursor:
         """A cursor over the selected columns, in the order of the selection."""
         fields = pa.schema([self.schema.field(name) for name in selection.columns])
-        return FileCursor(self.name, self.place, KINDS[self.kind], fields, selection.limit)
+        return FileCursor(self.name, self.place, self.kind, fields, selection.limit)
 
 
-def open_dataset(location: str, name: str) -> FileDataset:
+def open_dataset(location: str, name: str, options: Pairs = ()) -> FileDataset:
     """List the files of a location and read the columns of each. Raises `StartupError`: why, what to do."""
     try:
         place = find_place(location)
+        place.expect_no_table_around()
         entries = place.entries()
-    except (OSError, ValueError) as error:
+    except NotPlainFiles as error:
+        raise StartupError(str(error)) from error
+    except DAMAGE as error:
         raise StartupError(f"{_line(error)}; expected a file, a folder or a glob that can be read") from error
-    kind = _kind(entries)
+    kind = _kind(entries, options)
     schemas = [(entry, _schema(place, entry, kind)) for entry in entries]
-    return FileDataset(name, place, kind, _with_partitions(_unified(schemas), entries))
+    remarks = _remarks(place, entries, kind) if isinstance(kind, Delimited) else ()
+    return FileDataset(name, place, kind, _with_partitions(place, _unified(place, schemas), entries), remarks)
 
 
-def _kind(entries: Sequence[Entry]) -> str:
+def _kind(entries: Sequence[Entry], options: Pairs) -> Kind:
     kinds = {entry.kind for entry in entries}
     if "" in kinds:
-        raise StartupError(f"not a kind that can be served; expected {', '.join(SUFFIXES)}")
+        raise StartupError(f"not a kind that can be served; expected {SERVED}")
     if len(kinds) > 1:
         raise StartupError(f"holds files of several kinds ({', '.join(sorted(kinds))}); name one: folder/*.parquet")
-    return kinds.pop()
+    kind = kinds.pop()
+    found = read_options(options, kind)
+    return TEXT_KINDS[kind](**found) if kind in TEXT_KINDS else KINDS[kind]
 
 
-def _schema(place: Place, entry: Entry, kind: str) -> pa.Schema:
+def _remarks(place: Place, entries: Sequence[Entry], kind: Delimited) -> tuple[str, ...]:
+    """One line, whatever the number of files."""
+    found = {}
+    for entry in entries:
+        with place.open(entry) as file:
+            if remark := kind.remark(file.content()):
+                found[entry] = remark
+    if not found:
+        return ()
+    entry, remark = next(iter(found.items()))
+    label = f"{_label(place, entry).rstrip()}: " if _label(place, entry) else ""
+    others = f" (and the like for {len(found) - 1} more)" if len(found) > 1 else ""
+    return (f"{label}{remark}{others}",)
+
+
+def _label(place: Place, entry: Entry) -> str:
+    """Which of several files; the source's own message names the location already."""
+    return "" if entry.path == place.base else f"{entry.path.removeprefix(place.base).strip('/')} "
+
+
+def _schema(place: Place, entry: Entry, kind: Kind) -> pa.Schema:
+    label = _label(place, entry)
     try:
         with place.open(entry) as file:
-            schema = KINDS[kind].schema(file.handle)
+            schema = kind.schema(file.content())
         names = Counter(schema.names)
         str(schema)  # a name within a type may be no UTF-8, and is not looked at before
     except DAMAGE as error:
-        raise StartupError(f"{entry.path} cannot be read as {kind}: {_line(error)}") from error
+        raise StartupError(f"{label}cannot be read as {entry.kind}: {_line(error)}") from error
     for name, count in names.items():
         if count > 1:
-            raise StartupError(f"{entry.path} has two columns {name!r}; expected each name once")
+            raise StartupError(f"{label}has two columns {name!r}; expected each name once")
     if not names:
-        raise StartupError(f"{entry.path} has no columns")
+        raise StartupError(f"{label}has no columns")
     return pa.schema([field.with_nullable(True).remove_metadata() for field in schema])
 
 
-def _unified(schemas: Sequence[tuple[Entry, pa.Schema]]) -> pa.Schema:
+def _unified(place: Place, schemas: Sequence[tuple[Entry, pa.Schema]]) -> pa.Schema:
     whole = schemas[0][1]
     for entry, schema in schemas[1:]:
         try:
             whole = pa.unify_schemas([whole, schema], promote_options="permissive")
         except pa.ArrowException as error:
-            raise StartupError(f"{entry.path} does not fit the files before it: {_line(error)}") from error
+            raise StartupError(f"{_label(place, entry)}does not fit the files before it: {_line(error)}") from error
     return whole
 
 
-def _with_partitions(schema: pa.Schema, entries: Sequence[Entry]) -> pa.Schema:
+def _with_partitions(place: Place, schema: pa.Schema, entries: Sequence[Entry]) -> pa.Schema:
     """A column that the files hold themselves is theirs."""
     keys = [tuple(key for key, _ in entry.partition) for entry in entries]
     for entry, found in zip(entries, keys, strict=True):
         if set(found) != set(keys[0]):
-            raise StartupError(f"{entry.path} lies in folders {list(found)}; expected {list(keys[0])} as before it")
+            label = _label(place, entry)
+            raise StartupError(f"{label}lies in folders {list(found)}; expected {list(keys[0])} as before it")
     for key in keys[0]:
         if key not in schema.names:
             schema = schema.append(pa.field(key, _partition_type(dict(entry.partition)[key] for entry in entries)))
@@ -113,5 +146,7 @@ def _partition_type(values: Iterable[str | None]) -> pa.DataType:
 
 
 def _line(error: Exception) -> str:
-    """The error as one line."""
+    """The error as one line, without the path that pyarrow puts into it."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,114 +1,201 @@
-"""CSV files, read in blocks of whole records.
+"""CSV and TSV files, read in blocks of whole records.
 
-A CSV file has no types, so all of its columns are text: 007 stays 007, and what was written is read. A field
+Such a file has no types, so all of its columns are text: 007 stays 007, and what was written is read. A field
 that is empty and unquoted is null; a quoted one is empty text.
 
 pyarrow parses the blocks, and we cut them: its own streaming reader holds 32 blocks that a thread of its own
-has read ahead, and fails at a record that is larger than a block. A cut needs the end of a record, which is a
-line feed outside of quotes; where a block holds quotes, one regular expression runs over it from its start,
-which is the start of a record.
+has read ahead, fails at a record that is larger than a block, and takes a file that ends inside quotes for a whole
+one. A cut needs the end of a record, see `records`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from itertools import chain, islice
 
 import pyarrow as pa
 from pyarrow import csv
+
+from asgi_export.sources.files.options import UTF8
+from asgi_export.sources.files.records import Records
+from asgi_export.sources.files.text import Readable, open_text
 
 BLOCK_BYTES = 512 * 1024
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """A quote that is never closed makes the rest of a file one record."""
 
-_RECORD = rb"""
-    (?: [^"\n]++                                # text and delimiters
-      | (?<![^,\r\n]) " (?: [^"]++ | "" )*+ "    # a quote at the start of a field opens a quoted one
-      | (?<=[^,\r\n]) "                         # any other quote is a character
-    )*+ \n"""
-"""One record: RFC 4180 §2, and what pyarrow makes of quotes that it does not allow."""
+MAX_COLUMNS = 100_000
 
-_FIRST_RECORD = re.compile(_RECORD, re.VERBOSE)
-_RECORDS = re.compile(rb"(?:" + _RECORD + rb")*+", re.VERBOSE)
+DELIMITERS = (",", ";", "\t", "|")
+"""What a header is looked at for, where nobody named the delimiter."""
 
+DELIMITER_NAMES = {"\t": "a tab"}
+
+_NOT_UTF8 = "it is not UTF-8; put ?encoding=latin-1, or what it is, behind the location"
+_LONE_CR = "a lone carriage return ends a line; expected a line feed"
+
+_EXCEL_LINE = re.compile(rb'"?sep=([^"\r\n])"?\r?\n')
+"""Excel writes the delimiter into a line of its own before the header, and leaves that line out when it reads."""
+
+_FIRST_LINE = re.compile(rb'(?:[^"\r\n]++|"[^"]*+"?+)*+')
+_QUOTED_TEXT = re.compile(rb'"[^"]*+"?+')
 _QUOTED_ROW = re.compile(r"(Expected \d+ columns, got \d+): .*", re.DOTALL)
 
 
-class Csv:
-    """RFC 4180 in UTF-8 with a header line. Raises `pa.ArrowInvalid` for a row with another number of fields."""
+@dataclass(frozen=True, slots=True)
+class Delimited:
+    """RFC 4180 with a header line. Raises `pa.ArrowInvalid` for what is no whole table.
 
-    def schema(self, file: Any) -> pa.Schema:
-        """All columns text. Raises `pa.ArrowInvalid` where the first block cannot be parsed."""
-        names, rest = _header(_blocks(file))
-        _parsed(rest, names, names)
-        return pa.schema([(name, pa.string()) for name in names])
+    An empty `delimiter` is the one that the header has: `usual`, or, where `usual` is nowhere in it, the most
+    frequent other of `DELIMITERS`. An empty `encoding` is that of the byte order mark, else UTF-8. `null` is the
+    text that means no value where it is not quoted.
+    """
 
-    def batches(self, file: Any, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]:
+    usual: str = ","
+    delimiter: str = ""
+    encoding: str = ""
+    null: str = ""
+
+    def schema(self, file: Readable) -> pa.Schema:
+        """All columns text. Raises where the first records cannot be parsed; of a small file they are all."""
+        reader = _Reader(self, file)
+        for block in islice(reader.blocks, 2):  # the first may hold the header alone
+            if any(batch.num_rows for batch in reader.parse(block, reader.names)):
+                break
+        return pa.schema([(name, pa.string()) for name in reader.names])
+
+    def batches(self, file: Readable, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]:
         """A block after the other; no more of them are read than are asked for."""
-        blocks = _blocks(file)
-        header, rest = _header(blocks)
-        yield from _parsed(rest, header, names)
-        for block in blocks:
-            yield from _parsed(block, header, names)
+        reader = _Reader(self, file)
+        for block in reader.blocks:
+            yield from reader.parse(block, names)
+
+    def remark(self, file: Readable) -> str:
+        """What was found out from the file and not told, for the operator; empty where it is the usual."""
+        reader = _Reader(self, file)
+        found = []
+        if reader.delimiter != (self.delimiter or self.usual):
+            shown = DELIMITER_NAMES.get(reader.delimiter, repr(reader.delimiter))
+            found.append(f"the delimiter is {shown}, by its header")
+        if reader.encoding != (self.encoding or UTF8):
+            found.append(f"the encoding is {reader.encoding}, by its byte order mark")
+        return "; ".join(found)
 
 
-def _blocks(file: Any) -> Iterator[bytes]:
-    """The file in pieces that end where a record ends, each as small as that allows."""
-    rest = file.read(BLOCK_BYTES)
+class _Reader:
+    """One reading of a file: its names, and `blocks`, which begin behind the header and end where a record does."""
+
+    def __init__(self, kind: Delimited, file: Readable) -> None:
+        self._file, self.encoding = open_text(file, kind.encoding)
+        self._nulls = [kind.null]
+        start = _start(self._file)
+        self.delimiter, start = _delimiter(kind, start)
+        self._records = Records(self.delimiter)
+        self._parsing = csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True)
+        blocks = self._blocks(start)
+        block = next(blocks)
+        end = self._records.first(block)
+        self.names = self._header(block[:end])
+        self.blocks = chain([block[end:]], blocks)
+
+    def parse(self, block: bytes, names: Sequence[str]) -> list[pa.RecordBatch]:
+        """The named columns of whole records, as text; no rows where there are only empty lines."""
+        if not block.strip(b"\r\n"):
+            return [pa.record_batch([pa.array([], pa.string())] * len(names), names=list(names))]
+        converting = csv.ConvertOptions(
+            include_columns=list(names),
+            column_types={name: pa.string() for name in names},
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=self._nulls,
+        )
+        table = self._read(block, csv.ReadOptions(column_names=self.names), converting)
+        batches: list[pa.RecordBatch] = table.to_batches()
+        return batches
+
+    def _blocks(self, rest: bytes) -> Iterator[bytes]:
+        """The file in pieces that end where a record ends, each as small as that allows."""
+        while data := self._file.read(BLOCK_BYTES):
+            end = self._records.end(rest)
+            if end:
+                yield rest[:end]
+            elif len(rest) > MAX_RECORD_BYTES:
+                raise pa.ArrowInvalid(f"a record has more than {MAX_RECORD_BYTES} bytes; is a quote never closed?")
+            rest = rest[end:] + data
+        yield self._whole(rest)
+
+    def _whole(self, rest: bytes) -> bytes:
+        """The last piece, whose last record may lack its line feed. Raises `pa.ArrowInvalid` where it lacks more."""
+        if rest.endswith(b"\0"):
+            raise pa.ArrowInvalid("it ends with NUL bytes; was it cut off?")
+        rest = rest if rest.endswith(b"\n") else rest + b"\n"
+        if self._records.end(rest) < len(rest):
+            raise pa.ArrowInvalid("it ends inside quotes; was it cut off, or is a quote never closed?")
+        return rest
+
+    def _header(self, record: bytes) -> list[str]:
+        header = self._read(record, csv.ReadOptions(), csv.ConvertOptions())
+        try:
+            names: list[str] = header.column_names
+        except UnicodeDecodeError:
+            raise pa.ArrowInvalid(_NOT_UTF8) from None
+        if header.num_rows:
+            raise pa.ArrowInvalid(_LONE_CR)
+        if len(names) > MAX_COLUMNS:
+            raise pa.ArrowInvalid(f"it has {len(names)} columns; expected {MAX_COLUMNS} at most")
+        return names
+
+    def _read(self, block: bytes, reading: csv.ReadOptions, converting: csv.ConvertOptions) -> pa.Table:
+        """What pyarrow makes of one block, in the thread that asks. Raises without the row that pyarrow quotes."""
+        reading.use_threads = False
+        reading.block_size = len(block) + 1
+        try:
+            return csv.read_csv(pa.BufferReader(block), reading, self._parsing, converting)
+        except pa.ArrowInvalid as error:
+            if "invalid UTF8" in str(error):
+                raise pa.ArrowInvalid(_NOT_UTF8) from None
+            raise pa.ArrowInvalid(_QUOTED_ROW.sub(r"\1", str(error))) from None
+
+
+def _start(file: Readable) -> bytes:
+    """The file from its first line that is not empty, and to the end of that line at least."""
+    start, size = b"", 0
     while data := file.read(BLOCK_BYTES):
-        end = _end_of_records(rest)
-        if end:
-            yield rest[:end]
-        elif len(rest) > MAX_RECORD_BYTES:
-            raise pa.ArrowInvalid(f"a record has more than {MAX_RECORD_BYTES} bytes; is a quote never closed?")
-        rest = rest[end:] + data
-    yield rest if rest.endswith(b"\n") else rest + b"\n"
+        size += len(data)
+        start = (start + data).lstrip(b"\r\n")
+        end = _first_line(start)
+        if end + 1 < len(start):
+            if start[end : end + 1] == b"\r" and start[end + 1 : end + 2] != b"\n":
+                raise pa.ArrowInvalid(_LONE_CR)
+            break
+        if size > MAX_RECORD_BYTES:
+            raise pa.ArrowInvalid(f"its first {MAX_RECORD_BYTES} bytes hold no header; is a quote never closed?")
+    if b"\0" in start[: _first_line(start)]:
+        raise pa.ArrowInvalid("its header holds NUL bytes; for UTF-16, put ?encoding=utf-16-le behind the location")
+    return start
 
 
-def _end_of_records(block: bytes) -> int:
-    """Where the last whole record of a block ends, which starts with a record; 0 where none does."""
-    if b'"' not in block:
-        return block.rfind(b"\n") + 1
-    match = _RECORDS.match(block)
+def _first_line(start: bytes) -> int:
+    match = _FIRST_LINE.match(start)
     return match.end() if match else 0
 
 
-def _header(blocks: Iterator[bytes]) -> tuple[list[str], bytes]:
-    """The names in the first record that is no empty line, and what comes after it in its block."""
-    block = next((found for block in blocks if (found := block.lstrip(b"\r\n"))), b"")
-    match = _FIRST_RECORD.match(block)
-    header = _read(match.group() if match else block, _options(block))
-    if header.num_rows:
-        raise pa.ArrowInvalid("a lone carriage return ends a line; expected a line feed")
-    return header.column_names, block[match.end() :] if match else b""
+def _delimiter(kind: Delimited, start: bytes) -> tuple[str, bytes]:
+    """The delimiter, and the text from its header."""
+    if not kind.delimiter and (match := _EXCEL_LINE.match(start)):
+        return match[1].decode("latin-1"), start[match.end() :]
+    return kind.delimiter or _delimiter_of(start[: _first_line(start)], kind.usual), start
 
 
-def _parsed(block: bytes, header: Sequence[str], names: Sequence[str]) -> list[pa.RecordBatch]:
-    """The named columns of whole records, as text."""
-    if not block.strip(b"\r\n"):
-        return []
-    options = csv.ConvertOptions(
-        include_columns=list(names),
-        column_types={name: pa.string() for name in names},
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
-        null_values=[""],
-    )
-    read = _options(block, column_names=list(header))
-    table = _read(block, read, csv.ParseOptions(newlines_in_values=True), options)
-    batches: list[pa.RecordBatch] = table.to_batches()
-    return batches
-
-
-def _read(block: bytes, *options: Any) -> pa.Table:
-    """What pyarrow makes of it. Raises `pa.ArrowInvalid` without the row that pyarrow quotes: logs hold no values."""
-    try:
-        return csv.read_csv(pa.BufferReader(block), *options)
-    except pa.ArrowInvalid as error:
-        raise pa.ArrowInvalid(_QUOTED_ROW.sub(r"\1", str(error))) from None
-
-
-def _options(block: bytes, **options: Any) -> csv.ReadOptions:
-    """One block is one block to pyarrow too, parsed in the thread that asks."""
-    return csv.ReadOptions(use_threads=False, block_size=len(block) + 1, **options)
+def _delimiter_of(header: bytes, usual: str) -> str:
+    """Raises `pa.ArrowInvalid` where two delimiters are as good."""
+    bare = _QUOTED_TEXT.sub(b"", header).decode("latin-1")
+    if usual in bare:
+        return usual
+    counts = sorted(((bare.count(delimiter), delimiter) for delimiter in DELIMITERS), reverse=True)
+    (most, found), (second, other) = counts[:2]
+    if most and most == second:
+        raise pa.ArrowInvalid(f"its header has {found!r} as often as {other!r}; put ?delimiter=… behind the location")
+    return found if most else usual

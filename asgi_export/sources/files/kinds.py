@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from asgi_export.sources.files.arrow_ipc import ArrowIpc
-from asgi_export.sources.files.delimited import Csv
+from asgi_export.sources.files.delimited import Delimited
 from asgi_export.sources.files.parquet import Parquet
 
 
@@ -19,4 +20,7 @@ class Kind(Protocol):
     def batches(self, file: Any, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]: ...
 
 
-KINDS: dict[str, Kind] = {"parquet": Parquet(), "csv": Csv(), "arrow": ArrowIpc()}
+KINDS: dict[str, Kind] = {"parquet": Parquet(), "arrow": ArrowIpc()}
+
+TEXT_KINDS: dict[str, Callable[..., Kind]] = {"csv": Delimited, "tsv": partial(Delimited, usual="\t")}
+"""Kinds that have options."""

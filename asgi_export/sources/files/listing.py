@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from asgi_export.sources.files.location import GLOB_CHARACTERS, REMOTE_SCHEMES, SUFFIXES
+from asgi_export.sources.files.location import GLOB_CHARACTERS, SERVED, is_remote, kind_of
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
@@ -22,6 +22,10 @@ Partition = tuple[tuple[str, str | None], ...]
 
 class FileChanged(OSError):
     """A file is not the one that was listed."""
+
+
+class NotPlainFiles(OSError):
+    """A folder whose own log says which rows of its files count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +38,8 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """`parquet`, `csv` or `arrow`; empty where the name does not say."""
-        return SUFFIXES.get(os.path.splitext(self.path)[1].lower(), "")
+        """`parquet`, `csv`, `arrow` and the like; empty where the name does not say."""
+        return kind_of(self.path)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,10 @@ class Place:
     def is_local(self) -> bool:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
+    def exists(self) -> bool:
+        """Whether there is anything where it begins. Raises `OSError` where nobody can tell."""
+        return bool(self.filesystem.get_file_info(self.base).type != fs.FileType.NotFound)
+
     def entries(self) -> list[Entry]:
         """The files that there are now, by path. Raises `OSError` where there are none."""
         info = self.filesystem.get_file_info(self.base)
@@ -59,15 +67,34 @@ class Place:
             return [Entry(info.path, _stamp(info))]
         found = [] if info.is_file else sorted(self._below(), key=lambda entry: entry.path)
         if not found:
-            raise FileNotFoundError(f"holds no file that can be served ({', '.join(SUFFIXES)})")
+            raise FileNotFoundError(f"holds no file that can be served ({SERVED})")
         return found
 
-    def _below(self) -> Iterator[Entry]:
+    def _below(self) -> list[Entry]:
+        found: list[Entry] = []
+        tables: dict[str, str] = {}
         for info in self.filesystem.get_file_info(fs.FileSelector(self.base, recursive=True)):
             parts = info.path.removeprefix(self.base).strip("/").split("/")
+            tables.update(_table_of(parts))
             entry = Entry(info.path, _stamp(info), _partition(parts[:-1]))
             if info.is_file and entry.kind and not _is_hidden(parts) and _matches(parts, self.patterns):
-                yield entry
+                found.append(entry)
+        _expect_plain(self.base, [entry.path.removeprefix(self.base).strip("/") for entry in found], tables)
+        return found
+
+    def expect_no_table_around(self) -> None:
+        """Raises `NotPlainFiles` for a partition, or Iceberg's folder of data, of a table that has a log."""
+        if self.filesystem.get_file_info(self.base).is_file:
+            return
+        folder = self.base.rstrip("/")
+        while "=" in (last := os.path.basename(folder)) or last == "data":
+            folder = os.path.dirname(folder)
+            tables: dict[str, str] = {}
+            for name in TABLE_FORMATS:
+                selector = fs.FileSelector(f"{folder}/{name}", allow_not_found=True)
+                for info in self.filesystem.get_file_info(selector):
+                    tables.update(_table_of([name, os.path.basename(info.path)]))
+            _expect_plain(folder, [last], tables)
 
     @contextmanager
     def open(self, entry: Entry) -> Iterator[OpenFile]:
@@ -96,15 +123,48 @@ class OpenFile:
     entry: Entry
     place: Place
 
+    def content(self) -> Any:
+        """What the file holds, from its start and decompressed; one reading at a time.
+
+        Raises `OSError` when it is read where it is compressed and cut off, or damaged.
+        """
+        self.handle.seek(0)
+        codec = kind_of(self.entry.path)[1]
+        return pa.CompressedInputStream(_Kept(self.handle), codec) if codec else self.handle
+
     def check(self) -> None:
         """Raises `FileChanged` where it was written to since it was listed."""
         if self.place.stamp(self.entry, self.handle) != self.entry.stamp:
             raise FileChanged(f"{self.entry.path} has changed since it was listed")
 
 
+class _Kept:
+    """A file to read, which is not closed with the stream around it."""
+
+    closed = False
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, size: int) -> Any:
+        return self._file.read(size)
+
+    def close(self) -> None:
+        """The file stays open for the next reading."""
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+
 def find_place(location: str) -> Place:
     """Where a location points. Raises `OSError` or `ValueError`."""
-    if location.startswith(REMOTE_SCHEMES):
+    if is_remote(location):
         filesystem, path = fs.FileSystem.from_uri(location)
     else:
         filesystem, path = fs.LocalFileSystem(), location
@@ -120,8 +180,32 @@ def _stamp(info: Any) -> tuple[int, int | None]:
 
 
 def _is_hidden(parts: Sequence[str]) -> bool:
-    """What Spark, Hive and editors leave beside data."""
-    return any(part.startswith((".", "_")) for part in parts)
+    """What Spark, Hive and editors leave beside data; `_loc=1` is a partition to Spark and Arrow."""
+    return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in parts)
+
+
+TABLE_FORMATS = {
+    "_delta_log": "a Delta Lake table",
+    ".hoodie": "an Apache Hudi table",
+    "metadata": "an Iceberg table",
+}
+
+
+def _table_of(parts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The folder of a table whose log a path belongs to, and what it is called."""
+    for place, part in enumerate(parts):
+        if part in TABLE_FORMATS and (part != "metadata" or ".metadata.json" in parts[-1]):
+            yield "/".join(parts[:place]), TABLE_FORMATS[part]
+
+
+def _expect_plain(base: str, paths: Sequence[str], tables: Mapping[str, str]) -> None:
+    """Raises `NotPlainFiles` where a file lies in the folder of a table."""
+    for folder, kind in tables.items():
+        if any(path.startswith(f"{folder}/" if folder else "") for path in paths):
+            shown = f"{base}/{folder}".rstrip("/")
+            raise NotPlainFiles(
+                f"{shown} is {kind}, whose files hold deleted rows too; expected a folder of plain files"
+            )
 
 
 def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:

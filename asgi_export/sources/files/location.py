@@ -5,30 +5,59 @@ Nothing is opened here, and pyarrow is not needed.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-SUFFIXES = {
+from asgi_export.sources.files.options import split_options
+
+COLUMN_SUFFIXES = {
     ".parquet": "parquet",
     ".pq": "parquet",
-    ".csv": "csv",
     ".arrow": "arrow",
     ".arrows": "arrow",
     ".feather": "arrow",
     ".ipc": "arrow",
 }
-"""What a file's name says of what it holds."""
+TEXT_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv"}
+CODECS = {".gz": "gzip", ".zst": "zstd"}
+"""What a file's name says of what it holds. Text may be compressed, as `.csv.gz`."""
+
+SERVED = f"{', '.join([*COLUMN_SUFFIXES, *TEXT_SUFFIXES])}; text also with {' or '.join(CODECS)} behind it"
 
 REMOTE_SCHEMES = ("s3://", "gs://", "gcs://", "abfs://", "abfss://")
 GLOB_CHARACTERS = frozenset("*?[")
 _CREDENTIALS = re.compile(r"//[^@]*:.*@", re.DOTALL)
 
 
+def kind_of(path: str) -> tuple[str, str]:
+    """The kind that a name tells, and how the file is compressed; empty where it does not say.
+
+    >>> kind_of("flights.PARQUET"), kind_of("a.b.csv.gz"), kind_of("a.gz")
+    (('parquet', ''), ('csv', 'gzip'), ('', ''))
+    """
+    stem, suffix = os.path.splitext(path.lower())
+    if suffix in CODECS:
+        return TEXT_SUFFIXES.get(os.path.splitext(stem)[1], ""), CODECS[suffix]
+    return TEXT_SUFFIXES.get(suffix) or COLUMN_SUFFIXES.get(suffix, ""), ""
+
+
+def is_remote(location: str) -> bool:
+    """Whether files lie in an object store."""
+    return location.startswith(REMOTE_SCHEMES)
+
+
+def bucket_of(location: str) -> str:
+    """What comes first in an object store, with or without credentials; empty where nothing does."""
+    return location.partition("://")[2].partition("?")[0].partition("/")[0].rpartition("@")[2]
+
+
 def is_file_location(location: str) -> bool:
     """Whether `FileSource` is the one to serve a location, or to say why it cannot be served."""
-    if location.startswith(REMOTE_SCHEMES):
+    if is_remote(location):
         return True
-    return Path(location).suffix.lower() in SUFFIXES or bool(GLOB_CHARACTERS & set(location)) or _is_dir(location)
+    path, options = split_options(location, remote=False)
+    return bool(options or kind_of(path)[0] or GLOB_CHARACTERS & set(path)) or _is_dir(path)
 
 
 def _is_dir(location: str) -> bool:
@@ -41,17 +70,24 @@ def _is_dir(location: str) -> bool:
 def dataset_name(location: str) -> str:
     """What a location is called: the stem of its last part before any glob.
 
-    >>> dataset_name("/data/flights.parquet"), dataset_name("s3://lake/sales/year=*/*.parquet?region=eu-west-1")
+    >>> dataset_name("/data/flights.csv.gz"), dataset_name("s3://lake/sales/year=*/*.parquet?region=eu-west-1")
     ('flights', 'sales')
     """
+    if not is_remote(location) and os.path.lexists(location):
+        return _stem(os.path.basename(os.path.normpath(location)))
     parts = [part for part in without_query(location).split("/") if part]
     plain = [part for part in parts if not GLOB_CHARACTERS & set(part)]
     last = next((place for place, part in enumerate(parts) if GLOB_CHARACTERS & set(part)), len(plain))
-    return Path(plain[last - 1]).stem if last else "files"
+    return _stem(plain[last - 1]) if last else "files"
+
+
+def _stem(name: str) -> str:
+    kind, codec = kind_of(name)
+    return Path(name if not (kind and codec) else Path(name).stem).stem
 
 
 def without_query(location: str) -> str:
-    """The location for a human: of a remote one, the query and any credentials are left out."""
-    if not location.startswith(REMOTE_SCHEMES):
-        return location
+    """The location for a human: without options, and of a remote one without the query and any credentials."""
+    if not is_remote(location):
+        return split_options(location, remote=False)[0]
     return _CREDENTIALS.sub("//", location.partition("?")[0])

@@ -1,4 +1,4 @@
-"""Parquet, CSV and Arrow files as a source: one file, a folder, or a glob of them is one dataset.
+"""Parquet, Arrow, CSV, TSV and JSON lines files as a source: one file, a folder, or a glob of them is one dataset.
 
 Files lie on this machine or behind ``s3://``, ``gs://`` or ``abfs://``. Folders called ``key=value`` make
 columns (hive partitions). Several files have the columns of all, in the order of their first appearance; a
@@ -10,14 +10,18 @@ pyarrow is imported when a source starts.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from asgi_export.errors import StartupError
 from asgi_export.extras import import_extra
-from asgi_export.sources.files.location import REMOTE_SCHEMES, dataset_name, without_query
+from asgi_export.sources.files.location import dataset_name, is_remote, without_query
+from asgi_export.sources.files.options import split_options
 from asgi_export.table import Dataset
+
+log = logging.getLogger(__name__)
 
 
 class FileSource:
@@ -28,9 +32,10 @@ class FileSource:
     """
 
     def __init__(self, location: str | os.PathLike[str], *, name: str | None = None) -> None:
-        text = os.fspath(location)
+        written = os.fspath(location)
+        text, self._options = split_options(written, remote=is_remote(written))
         self._shown = without_query(text)
-        self._location = text if text.startswith(REMOTE_SCHEMES) else os.path.abspath(text)
+        self._location = text if is_remote(text) else os.path.abspath(text)
         self._dataset_name = name or dataset_name(self._location)
         self._place: Any = None
 
@@ -42,10 +47,14 @@ class FileSource:
     async def start(self) -> Sequence[Dataset]:
         """List the files and read their columns. Raises `StartupError`: which, why, what to do."""
         try:
-            return [await asyncio.to_thread(self._open)]
+            dataset: Any = await asyncio.to_thread(self._open)
         except StartupError as error:
             detail = error.detail.replace(self._location, self._shown)
             raise StartupError(f"{self._shown}: {detail}") from error
+        self._place = dataset.place
+        for remark in dataset.remarks:
+            log.info("%s: %s", self._shown, remark)
+        return [dataset]
 
     async def check(self) -> None:
         """Raises `OSError` where the location cannot be listed, or holds no file any more."""
@@ -55,8 +64,8 @@ class FileSource:
     async def close(self) -> None:
         """Nothing is held between exports."""
 
-    def _open(self) -> Dataset:
+    def _open(self) -> Any:
+        if is_remote(self._location):
+            import_extra("asgi_export.sources.files.object_store", extra="files").expect_answer(self._location)
         room = import_extra("asgi_export.sources.files.dataset", extra="files")
-        dataset: Any = room.open_dataset(self._location, self._dataset_name)
-        self._place = dataset.place
-        return dataset  # type: ignore[no-any-return]
+        return room.open_dataset(self._location, self._dataset_name, self._options)

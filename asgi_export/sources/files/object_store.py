@@ -1,0 +1,53 @@
+"""Whether an object store answers, before anything else is asked of it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+
+import pyarrow as pa
+
+from asgi_export.errors import StartupError
+from asgi_export.sources.files.listing import find_place
+from asgi_export.sources.files.location import bucket_of
+
+ANSWER_SECONDS = 8.0
+
+
+def expect_answer(location: str) -> None:
+    """Raises `StartupError` where the location names no bucket, where the store refuses, or does not answer in time.
+
+    The stores' libraries ask again and again where there are no credentials, some of them for minutes, and cannot
+    be interrupted: the thread is a daemon, and the process ends without them.
+    """
+    if not bucket_of(location):
+        raise StartupError("names no bucket; expected SCHEME://BUCKET/PATH")
+    found: list[Exception] = []
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            find_place(location).exists()
+        except (OSError, ValueError, pa.ArrowException) as error:
+            found.append(error)
+        finally:
+            answered.set()
+
+    thread = threading.Thread(target=ask, daemon=True, name="asgi-export-ask")
+    thread.start()
+    if not answered.wait(ANSWER_SECONDS):
+        atexit.register(_leave, thread)
+        seconds = f"{ANSWER_SECONDS:g} seconds"
+        raise StartupError(f"no answer within {seconds}; are the credentials, the region and the bucket right?")
+    if found:
+        raise StartupError(" ".join(str(found[0]).split())) from found[0]
+
+
+def _leave(thread: threading.Thread) -> None:
+    """End the process where the store is being asked still: pyarrow's own end, which comes next, waits for it."""
+    if thread.is_alive():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2)

@@ -1,0 +1,94 @@
+"""How the files of a location are written, as it says behind a `?`: ``people.csv?delimiter=;&encoding=latin-1``.
+
+A file whose own name holds the `?` is that file. Of a location elsewhere, the options of its file system stay.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from asgi_export.errors import StartupError
+
+UTF8 = "utf-8"
+Pairs = tuple[tuple[str, str], ...]
+
+_LOCAL = re.compile(r"(.+)\?((?:delimiter|encoding|null)=.*|[A-Za-z_]+=[^/]*)", re.DOTALL)
+"""Not a glob: its `?` is not followed by a name and an equals sign."""
+
+
+def split_options(location: str, *, remote: bool) -> tuple[str, Pairs]:
+    """The location itself, and what stands behind it, each value percent-decoded."""
+    if remote:
+        return _split_remote(location)
+    match = _LOCAL.fullmatch(location)
+    if match is None or os.path.lexists(location):
+        return location, ()
+    return match[1], tuple(_pair(part) for part in match[2].split("&"))
+
+
+def _split_remote(location: str) -> tuple[str, Pairs]:
+    base, mark, query = location.partition("?")
+    parts = query.split("&")
+    ours = tuple(_pair(part) for part in parts if part.partition("=")[0] in OPTIONS)
+    rest = "&".join([part for part in parts if part.partition("=")[0] not in OPTIONS])
+    return (f"{base}?{rest}" if rest else base), ours if mark else ()
+
+
+def _pair(part: str) -> tuple[str, str]:
+    name, _, value = part.partition("=")
+    return name, unquote(value)
+
+
+def read_options(pairs: Pairs, kind: str) -> Mapping[str, str]:
+    """The options of a kind by name. Raises `StartupError` for one that it does not have, or that cannot be meant."""
+    allowed = KIND_OPTIONS.get(kind, ())
+    found: dict[str, str] = {}
+    for name, text in pairs:
+        if name not in allowed:
+            expected = f"expected {', '.join(allowed)}" if allowed else f"{kind} files have no options"
+            raise StartupError(f"unknown option {name!r}; {expected}")
+        if name in found:
+            raise StartupError(f"option {name} is given twice")
+        try:
+            found[name] = OPTIONS[name].parse(text)
+        except ValueError:
+            raise StartupError(f"{name}={text!r}: expected {OPTIONS[name].expected}") from None
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row of the table. `parse` raises `ValueError`."""
+
+    expected: str
+    parse: Callable[[str], str]
+
+
+def _delimiter(text: str) -> str:
+    found = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(found) != 1 or not found.isascii() or found in '"\r\n\0':
+        raise ValueError(text)
+    return found
+
+
+def _encoding(text: str) -> str:
+    """Python's own name of a text encoding."""
+    try:
+        "x".encode(text)
+        name = codecs.lookup(text).name
+    except LookupError:
+        raise ValueError(text) from None
+    return UTF8 if name == "utf-8-sig" else name
+
+
+OPTIONS = {
+    "delimiter": Option("one ASCII character that is no quote and no line end, or tab", _delimiter),
+    "encoding": Option("a text encoding that Python knows, such as utf-8, utf-16, latin-1 or cp1252", _encoding),
+    "null": Option("a text", str),
+}
+KIND_OPTIONS: Mapping[str, tuple[str, ...]] = {"csv": tuple(OPTIONS), "tsv": tuple(OPTIONS), "jsonl": ("encoding",)}
