@@ -62,6 +62,7 @@ def test_empty_text_and_null_are_both_there(connection: sqlite3.Connection) -> N
     assert {text for (text,) in connection.execute("SELECT DISTINCT remark FROM flights")} == {None, *REMARKS}
 
 
+@pytest.mark.slow
 def test_making_it_again_gives_the_same_rows(flights_db: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.db"
     flights_database(again)

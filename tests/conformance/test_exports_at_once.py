@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -125,6 +126,7 @@ def test_an_export_keeps_its_lease_and_a_killed_worker_gives_it_back_a_life_late
         ends = redis_seconds(empty_redis) + 2 * LIFE_SECONDS
         while redis_seconds(empty_redis) < ends:
             refused(other, ALICE)
+            time.sleep(0.02)  # often in the life of a lease, and not as often as can be
         workers = {worker_of(client) for client in clients}
         assert one.process.pid not in workers
         for worker in workers:

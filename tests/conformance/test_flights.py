@@ -17,6 +17,8 @@ import pytest
 from tests.conformance.servers import curl, running
 from tests.flights import COLUMNS, ROWS, TABLE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def downloaded(flights_db: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -177,6 +177,7 @@ def test_a_client_that_leaves_with_requests_behind_a_running_export_leaves_none_
     assert 'ending="client left"' in server.access_lines(f"piped-{reset}")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_left")
 def test_silent_and_dribbling_connections_by_the_thousand_do_not_stop_others(server: Server) -> None:
     with contextlib.ExitStack() as stack:

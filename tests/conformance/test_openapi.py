@@ -13,6 +13,8 @@ from tests.conformance.servers import running
 from tests.fuzzed import configured, expect_nothing, findings
 from tests.openapi.described import KEY, KEYS
 
+pytestmark = pytest.mark.slow
+
 MANY = ("--port", "0", "--limit", "1000000/1s")
 BOUNDED = {"ASGI_EXPORT_MAX_ROWS": "10000"}
 """So many rows are in the largest `total` that the description allows, and in `simulated` without one."""

@@ -20,13 +20,14 @@ from tests.conformance.servers import running
 from tests.redis_server import RedisServer
 
 WORKERS = 4
-SECONDS = 5.0
+SECONDS = 3.0
 KEYS = ("a", "b", "c")
 SECOND_US = 1_000_000
-RULES = ((20, SECOND_US), (50, 3 * SECOND_US))
-LIMIT = "20/1s,50/3s,100000/1h"
+RULES = ((20, SECOND_US), (30, 2 * SECOND_US))
+LIMIT = "20/1s,30/2s,100000/1h"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("server_name", "instances"), [("uvicorn", 1), ("hypercorn", 1), ("uvicorn", 2), ("hypercorn", 2)]
 )

@@ -23,7 +23,12 @@ from tests.postgres_server import PostgresServer
 
 EXPORTS = "/api/v1/exports"
 DATABASE = "slow_readers"
-STALL_SECONDS, MAX_SECONDS = 2.0, 6.0
+LONG_SECONDS = 600
+"""Longer than any test waits."""
+
+BOUNDS = {"stalled": (2, LONG_SECONDS), "client left": (LONG_SECONDS, LONG_SECONDS), "cut off": (LONG_SECONDS, 3)}
+"""Seconds for a stall and in all, by the ending that a test is after: no other bound comes first."""
+
 POOL = 10
 """Connections that the service has to PostgreSQL at most."""
 
@@ -58,12 +63,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module", params=BOUNDS)
+def ending(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
 @pytest.fixture(scope="module", params=["uvicorn", "hypercorn"])
 def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, database: PostgresServer, folder: Path
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    database: PostgresServer,
+    folder: Path,
+    ending: str,
 ) -> Iterator[Server]:
+    stall_seconds, max_seconds = BOUNDS[ending]
     sources = [f"pg={database.dsn(DATABASE)}", f"rollback={folder}/rollback.db", f"wal={folder}/wal.db"]
-    bounds = ["--limit", "100000/1s", "--stall-seconds", str(STALL_SECONDS), "--max-seconds", str(MAX_SECONDS)]
+    bounds = ["--limit", "100000/1s", "--stall-seconds", str(stall_seconds), "--max-seconds", str(max_seconds)]
     command = ["asgi_export", "serve", *sources, "--port", "0", "--server", request.param, *bounds]
     with running(command, tmp_path_factory.mktemp("slow-readers") / "output") as found:
         yield found
@@ -109,7 +125,7 @@ def leave(clients: list[socket.socket], _server: Server, _ids: list[str]) -> Non
 
 def dawdle(clients: list[socket.socket], _server: Server, _ids: list[str]) -> None:
     """Read on, a little at a time, until nothing more comes."""
-    deadline = time.monotonic() + MAX_SECONDS + 30
+    deadline = time.monotonic() + 60
     with selectors.DefaultSelector() as selector:
         for client in clients:
             selector.register(client, selectors.EVENT_READ)
@@ -137,7 +153,6 @@ def asked(server: Server, stack: contextlib.ExitStack, target: str, request_id: 
     return client
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("form", ["csv", "arrow"])
 def test_however_an_export_ends_its_database_is_free(
     server: Server, database: PostgresServer, folder: Path, form: str, ending: str
@@ -149,9 +164,10 @@ def test_however_an_export_ends_its_database_is_free(
             asked(server, stack, f"{EXPORTS}/{form}?dataset={name}", request_id)
             for name, request_id in zip(datasets, ids, strict=True)
         ]
-        assert queries(database) == 1
-        assert not exclusive(folder)
-        assert not checkpointed(folder)
+        if ending == "client left":  # else some may be over already, on a busy machine
+            assert queries(database) == 1
+            assert not exclusive(folder)
+            assert not checkpointed(folder)
         ENDINGS[ending](clients, server, ids)
         for request_id in ids:
             assert eventually(lambda request_id=request_id: ended(server, request_id, ending), 30), server.log()  # type: ignore[misc]
@@ -161,7 +177,6 @@ def test_however_an_export_ends_its_database_is_free(
 
 
 @pytest.mark.parametrize("form", ["csv", "arrow"])
-@pytest.mark.parametrize("ending", ENDINGS)
 def test_the_pool_gives_its_connections_again(
     server: Server, database: PostgresServer, form: str, ending: str
 ) -> None:
@@ -169,7 +184,7 @@ def test_the_pool_gives_its_connections_again(
     with contextlib.ExitStack() as stack:
         ids = [f"pool-{form}-{ending.replace(' ', '-')}-{number}" for number in range(POOL)]
         clients = [asked(server, stack, f"{EXPORTS}/{form}?dataset=pg.big", request_id) for request_id in ids]
-        assert queries(database) == POOL
+        assert ending != "client left" or queries(database) == POOL
         ENDINGS[ending](clients, server, ids)
         for request_id in ids:
             assert eventually(lambda request_id=request_id: ended(server, request_id, ending), 30)  # type: ignore[misc]

@@ -31,6 +31,7 @@ def test_keeps_its_word_when_full(check: Callable[[MakeMemorySubject], None]) ->
     check(MemorySubject)
 
 
+@pytest.mark.slow
 def test_memory_stays_bounded_under_random_keys() -> None:
     """Once the places are taken and the overflow windows filled, further keys cost nothing."""
     store = MemoryStore(clock_ns=MovableClock(), max_keys=2000)

@@ -185,6 +185,7 @@ MUTANTS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_the_suite_kills(mutant: Mutant) -> None:
     """A mutant that lives means a sentence of the contract that nothing holds."""

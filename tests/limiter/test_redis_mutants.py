@@ -77,6 +77,7 @@ def test_keeps_the_contract(check: Callable[[MakeSubject], None], redis_server: 
         check(make)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_the_suite_kills(mutant: Mutant, redis_server: RedisServer) -> None:
     """A mutant that lives means a sentence of the contract that nothing holds."""

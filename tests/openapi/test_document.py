@@ -248,6 +248,7 @@ def test_head_and_options_are_answered() -> None:
     assert options.headers[b"allow"] == b"GET, HEAD, OPTIONS"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/openapi.json", f"{PREFIX}/"])
 def test_thousands_of_tables_do_not_hold_the_loop(path: str) -> None:
     """And the document names so many of them that it stays small; the catalogue has them all."""

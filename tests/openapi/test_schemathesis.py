@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import schemathesis
 
 from asgi_export import ExportApp, MemoryStore, Observe, RateLimit, SimulatedDataset
@@ -18,6 +19,7 @@ def app() -> ExportApp:
     return ExportApp([PEOPLE, ORDERS, SimulatedDataset()], max_rows=MAX_ROWS)
 
 
+@pytest.mark.slow
 def test_nothing_is_found_where_everything_is_open() -> None:
     limited = Observe(RateLimit(app(), store=MemoryStore(), limit=10**6))
     expect_nothing(findings(schemathesis.openapi.from_asgi("/openapi.json", limited, config=configured())))
