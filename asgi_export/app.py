@@ -20,7 +20,7 @@ from asgi_export.asgi.context import METRICS_SERVED, Disconnect, RequestContext,
 from asgi_export.asgi.lifespan import answer_lifespan
 from asgi_export.asgi.message import HTTPScope, Receive, Send, send_head, send_whole
 from asgi_export.asgi.problem import common_headers, send_problem
-from asgi_export.asgi.pump import Bounds, BrokenOff
+from asgi_export.asgi.pump import Bounds, BrokenOff, Ending
 from asgi_export.asgi.readiness import CHECKS, failing
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, RequestBounds, probe_of
 from asgi_export.errors import (
@@ -28,15 +28,17 @@ from asgi_export.errors import (
     InternalError,
     MethodNotAllowed,
     NotFound,
+    SourceFailed,
     StartupError,
     Unavailable,
 )
-from asgi_export.export.catalogue import MAX_COLUMNS, Catalogue, ExportBounds
+from asgi_export.export.catalogue import CATALOGUE_SECONDS, MAX_COLUMNS, Catalogue, ExportBounds
 from asgi_export.export.meter import describe_quota
-from asgi_export.export.parameters import OF_DOCUMENT, parse_parameters, shown
-from asgi_export.export.plan import EXPORT, plan_export
+from asgi_export.export.parameters import OF_DOCUMENT, Parameters, parse_parameters, shown
+from asgi_export.export.plan import EXPORT, Export, plan_export
+from asgi_export.export.receipt import RECEIPT
 from asgi_export.export.routes import CATALOGUE, DOCUMENT, find_route, path_of
-from asgi_export.export.runner import RunningExports
+from asgi_export.export.runner import RunningExports, log_failure
 from asgi_export.formats import FORMATS, Format
 from asgi_export.limiter.byte_quota import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
@@ -64,9 +66,10 @@ class ExportApp:
     ends running exports and closes the sources.
 
     `bounds` are those of one export; so are `max_columns`, `max_rows` and `max_bytes` (before compression), which
-    hold for every plan. More than `max_exports` at once are answered 503. `levels` are those of the content
-    codings. `leases` count the exports that a key has running, and `quotas` the bytes that it is sent in a day, where
-    its plan bounds them; they are started and closed with the sources.
+    hold for every plan. A request that comes `catalogue_seconds` after the catalogue was read has it read again,
+    and so has an export that fails. More than `max_exports` at once are answered 503. `levels` are those of the
+    content codings. `leases` count the exports that a key has running, and `quotas` the bytes that it is sent in a
+    day, where its plan bounds them; they are started and closed with the sources.
     """
 
     def __init__(
@@ -79,13 +82,15 @@ class ExportApp:
         max_rows: int | None = None,
         max_bytes: int | None = None,
         max_exports: int = 1000,
+        catalogue_seconds: float = CATALOGUE_SECONDS,
         max_query_bytes: int = MAX_QUERY_BYTES,
         max_header_bytes: int = MAX_HEADER_BYTES,
         levels: CompressionLevels | None = None,
         leases: Leases | None = None,
         quotas: ByteQuotas | None = None,
     ) -> None:
-        self._catalogue = Catalogue(sources, ExportBounds(max_columns, max_rows, max_bytes))
+        export_bounds = ExportBounds(max_columns, max_rows, max_bytes)
+        self._catalogue = Catalogue(sources, export_bounds, seconds=catalogue_seconds)
         self._prefix = tuple([segment for segment in prefix.split("/") if segment])
         self._leases: Leases = leases if leases is not None else MemoryLeases()
         self._quotas: ByteQuotas = quotas if quotas is not None else MemoryByteQuotas()
@@ -124,8 +129,12 @@ class ExportApp:
 
     @property
     def datasets(self) -> Sequence[Dataset]:
-        """What can be exported, empty before the start."""
-        return self._catalogue.datasets
+        """What can be exported now, empty before the start."""
+        return tuple(self._catalogue.now.by_name.values())
+
+    async def refresh(self) -> None:
+        """Read the catalogue of every source again, as after a migration. Running exports go on; never raises."""
+        await self._catalogue.refresh()
 
     def figures(self) -> Iterable[Figure]:
         """How full worker threads and the pools of sources are."""
@@ -158,6 +167,8 @@ class ExportApp:
             await self._route(context, disconnect, send)
         except BrokenOff:
             raise
+        except SourceFailed as error:
+            await send_problem(context, send, _last_answer(context, error))
         except ExportError as error:
             await send_problem(context, send, error)
         except Exception:
@@ -187,15 +198,38 @@ class ExportApp:
     async def _export(self, context: RequestContext, disconnect: Disconnect, send: Send, found: Format) -> None:
         parameters = parse_parameters(context.parameters())
         await self._ready(context)
-        export = plan_export(self._catalogue, parameters, found, context)
+        export = plan_export(self._catalogue.now, parameters, found, context)
         decision = decide(context.request.header)
         if isinstance(decision, Refused):  # last: a request that is wrong in itself is told so. RFC 9110 §13.2.1
             raise decision.error
         context.set(EXPORT, export)
         if context.request.method == "HEAD":
             await send_head(send, export.head())
-        else:
+            return
+        try:
             await self._exports.run(export, context, disconnect, send)
+        except SourceFailed as error:
+            again = await self._plan_again(export, parameters, context, error)
+            await self._exports.run(again, context, disconnect, send)
+
+    async def _plan_again(
+        self, export: Export, parameters: Parameters, context: RequestContext, error: SourceFailed
+    ) -> Export:
+        """The plan of an export that failed before its head, by the catalogue as it is now.
+
+        Raises what answers the request where it asks for what is gone, and `error` where nothing has changed.
+        """
+        if not await self._catalogue.recheck(export.dataset):
+            log_failure(export, Ending.FAILED, error)
+            raise Unavailable(f"dataset {export.dataset.name} cannot be read now", retry_after_seconds=5)
+        receipt = context.drop(RECEIPT)
+        again = plan_export(self._catalogue.now, parameters, export.format, context)
+        if again.dataset is export.dataset:
+            if receipt is not None:
+                context.set(RECEIPT, receipt)
+            raise error
+        context.set(EXPORT, again)
+        return again
 
     async def _list(self, context: RequestContext) -> tuple[int, bytes]:
         """The catalogue. In a thread, as thousands of tables take a second."""
@@ -208,8 +242,9 @@ class ExportApp:
         formats = [
             {"name": name, "media_type": found.media_type} for name, found in FORMATS.items() if found.available
         ]
+        now = self._catalogue.now
         return 200, await asyncio.to_thread(
-            lambda: json_body({"datasets": self._catalogue.describe(access), "formats": formats, "limits": limits})
+            lambda: json_body({"datasets": now.describe(access), "formats": formats, "limits": limits})
         )
 
     async def _describe(self, context: RequestContext) -> tuple[int, bytes]:
@@ -226,9 +261,10 @@ class ExportApp:
             metrics=context.get(METRICS_SERVED) is True,
             max_query_bytes=self._request_bounds.max_query_bytes,
         )
+        now = self._catalogue.now
         return 200, await self._documents.get(
-            (view, asked.dataset, rights_of(access)),
-            lambda: json_body(describe(view, offer_of(self._catalogue, asked.dataset, access))),
+            (view, asked.dataset, rights_of(access), now.version),
+            lambda: json_body(describe(view, offer_of(now, asked.dataset, access))),
         )
 
     async def _live(self, _context: RequestContext) -> tuple[int, bytes]:
@@ -254,7 +290,8 @@ class ExportApp:
         except StartupError as error:
             logger.error("the sources were not opened: %s", error)
             raise Unavailable("the sources cannot be opened now", retry_after_seconds=5) from None
-        self._expect_open(context)  # opening them takes time, in which the end may have begun
+        await self._catalogue.keep_fresh()
+        self._expect_open(context)  # all this takes time, in which the end may have begun
 
     def _expect_open(self, context: RequestContext) -> None:
         """Raise `Unavailable` where the end has begun."""
@@ -268,6 +305,14 @@ async def _send_page(context: RequestContext, send: Send, status: int, body: byt
     if status == Unavailable.status:
         headers.append((b"retry-after", b"1"))
     await send_whole(send, status, headers, body, method=context.request.method)
+
+
+def _last_answer(context: RequestContext, error: SourceFailed) -> InternalError:
+    """What the client is told of an export that fails at every try; the log has the reason."""
+    export = context.get(EXPORT)
+    assert export is not None  # noqa: S101 - only exports read sources
+    log_failure(export, Ending.FAILED, error)
+    return InternalError(f"dataset {export.dataset.name}: {error.answer}")
 
 
 def json_body(document: object) -> bytes:

@@ -5,6 +5,7 @@ A leaf also inherits the builtin that fits, so that code which knows nothing of 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -37,7 +38,7 @@ class ExportError(Exception):
 
 
 class InternalError(ExportError, RuntimeError):
-    """Our fault, before the first byte."""
+    """Before the first byte: our fault, or an export that would fail at every try."""
 
 
 class BadRequest(ExportError, ValueError):
@@ -136,4 +137,45 @@ class StartupError(ExportError, RuntimeError):
 
 
 class SourceFailed(ExportError, RuntimeError):
-    """A source that broke its own promise, such as a row with too few fields."""
+    """What another try does not mend: a view that fails, a table that is gone, a row with too few fields.
+
+    The message is for the log. `answer` is what the client is told in its place.
+    """
+
+    answer: ClassVar[str] = "it cannot be read, and another try does not help; the log has the reason"
+
+
+class ViewFailed(SourceFailed):
+    """A view, or a function in it, that fails on the data as it is."""
+
+    answer = "the view fails, and another try does not help; the log has the reason"
+
+
+class DoesNotFit(SourceFailed):
+    """A value or a type that the format cannot hold."""
+
+    answer = "it cannot be exported in this format, another one may do; the log has the reason"
+
+
+LASTING = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOENT,
+        errno.EISDIR,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+    }
+)
+"""Errors of the system that come again at the next try; all others may pass: no answer, no room, no descriptor."""
+
+
+def as_export_error(dataset: str, error: BaseException) -> ExportError:
+    """What an error means that no source has mapped, such as one of a user's own function."""
+    if isinstance(error, ExportError) and not isinstance(error, StartupError):
+        return error
+    if isinstance(error, OSError | MemoryError) and getattr(error, "errno", None) not in LASTING:
+        return Unavailable(f"dataset {dataset} cannot be read now", retry_after_seconds=5)
+    return SourceFailed(f"{dataset}: {type(error).__name__}: {error}")

@@ -138,10 +138,17 @@ class Prefixed:
         return self.prefix
 
     async def start(self) -> Sequence[Dataset]:
-        return [RenamedDataset(f"{self.prefix}.{found.name}", found) for found in await self.source.start()]
+        return self._renamed(await self.source.start())
+
+    async def refresh(self) -> Sequence[Dataset] | None:
+        found = await self.source.refresh()
+        return None if found is None else self._renamed(found)
 
     async def check(self) -> None:
         await self.source.check()
 
     async def close(self) -> None:
         await self.source.close()
+
+    def _renamed(self, datasets: Sequence[Dataset]) -> Sequence[Dataset]:
+        return [RenamedDataset(f"{self.prefix}.{found.name}", found) for found in datasets]

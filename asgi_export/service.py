@@ -53,6 +53,7 @@ def make_export_app(settings: Settings, store: Store | None = None) -> ExportApp
         max_rows=settings.max_rows,
         max_bytes=settings.max_bytes,
         max_exports=settings.max_exports,
+        catalogue_seconds=settings.catalogue_seconds,
         levels=CompressionLevels(gzip=settings.gzip_level, zstd=settings.zstd_level),
         max_query_bytes=settings.max_query_bytes,
         max_header_bytes=settings.max_header_bytes,

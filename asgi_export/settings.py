@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from asgi_export.errors import StartupError
-from asgi_export.export.catalogue import MAX_COLUMNS
+from asgi_export.export.catalogue import CATALOGUE_SECONDS, MAX_COLUMNS
 from asgi_export.limiter.redis_leases import LEASE_SECONDS
 from asgi_export.limiter.rules import parse_rules
 from asgi_export.limiter.sliding_window import Rule
@@ -41,6 +41,7 @@ class Settings:
     api_keys: str = ""
     max_keys: int = 100_000
     max_exports: int = 1000
+    catalogue_seconds: float = CATALOGUE_SECONDS
     max_columns: int = MAX_COLUMNS
     max_rows: int | None = None
     max_bytes: int | None = None
@@ -125,6 +126,7 @@ TABLE = (
     Setting("api_keys", "ASGI_EXPORT_API_KEYS", "a TOML file", "who may ask, and for what", _text),
     Setting("max_keys", "ASGI_EXPORT_MAX_KEYS", _POSITIVE, "keys with a window of their own", _MANY, False),
     Setting("max_exports", "ASGI_EXPORT_MAX_EXPORTS", _POSITIVE, "exports at once in a process", _MANY, False),
+    Setting("catalogue_seconds", "ASGI_EXPORT_CATALOGUE_SECONDS", _SECONDS, "age of a catalogue", _seconds, False),
     Setting("max_columns", "ASGI_EXPORT_MAX_COLUMNS", _POSITIVE, "columns of one export", _MANY, False),
     Setting("max_rows", "ASGI_EXPORT_MAX_ROWS", _POSITIVE, "rows of one export", _whole(1, 10**18), False),
     Setting("max_bytes", "ASGI_EXPORT_MAX_BYTES", _POSITIVE, "bytes of one export", _whole(1, 10**18), False),

@@ -144,9 +144,12 @@ class Dataset(Protocol):
 
 
 class Source(Protocol):
-    """A place that holds datasets.
+    """A place that holds datasets, whose catalogue can be read again at any time.
 
     `start` connects and returns what can be exported, or raises `StartupError`: one line for the operator.
+    `refresh` returns what can be exported now, which may be nothing, or None where nothing has changed since the
+    last answer of the two. It costs little then, and disturbs no export that runs. It is called after `start`, one
+    call at a time; where it raises or is cancelled, the catalogue read before holds.
     `check` raises when the place does not answer. `close` gives everything back and may be called twice.
     """
 
@@ -154,6 +157,7 @@ class Source(Protocol):
     def name(self) -> str: ...
 
     async def start(self) -> Sequence[Dataset]: ...
+    async def refresh(self) -> Sequence[Dataset] | None: ...
     async def check(self) -> None: ...
     async def close(self) -> None: ...
 

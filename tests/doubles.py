@@ -38,7 +38,7 @@ def planned(dataset: Dataset) -> Export:
     """The export of a dataset as CSV, by default parameters."""
     catalogue = Catalogue([dataset])
     asyncio.run(catalogue.start())
-    return plan_export(catalogue, Parameters(), FORMATS["csv"], context_of(http_scope()))
+    return plan_export(catalogue.now, Parameters(), FORMATS["csv"], context_of(http_scope()))
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:

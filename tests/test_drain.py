@@ -50,6 +50,9 @@ class SlowPlace:
         await self.let.wait()
         return [self.dataset]
 
+    async def refresh(self) -> Sequence[Dataset] | None:
+        return None
+
     async def check(self) -> None: ...
 
     async def close(self) -> None: ...

@@ -23,6 +23,7 @@ EXAMPLES = {
     "api_keys": "keys.toml",
     "max_keys": "10",
     "max_exports": "2",
+    "catalogue_seconds": "5",
     "max_columns": "7",
     "max_rows": "1000000",
     "max_bytes": "1000000000",

@@ -74,6 +74,10 @@ class RequestContext:
         """Leave a value for whoever reads that key."""
         self._left[key] = value
 
+    def drop(self, key: Key[T]) -> T | None:
+        """Take a value back, for whoever reads that key: what was set, or None."""
+        return cast("T | None", self._left.pop(key, None))
+
     def watch(self, receive: Receive) -> Disconnect:
         """The disconnect, watched from now on if it was not already; `receive` is used only in that case."""
         if self.disconnect is None:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import cast
 
 from asgi_export.asgi.coding import Compressor
+from asgi_export.errors import DoesNotFit, ExportError
 from asgi_export.table import Batch, BlockingCursor, Cursor, Encoder, Rows
 from asgi_export.threads import Workers
 
@@ -68,7 +69,7 @@ class ChunkWriter:
 
     def feed(self, batch: Batch) -> bool:
         """Encode a batch; True when it is time to take."""
-        self._write(self._encoder.feed(batch))
+        self._write(_fitting(lambda: self._encoder.feed(batch)))
         return self._encoded.size >= CHUNK_BYTES or (self._unsent and self._late())
 
     def take(self) -> bytes:
@@ -77,7 +78,7 @@ class ChunkWriter:
 
     def end(self) -> bytes:
         """The last chunk, with what ends the encoder's output and the coding's; it may be empty."""
-        self._write(self._encoder.tail())
+        self._write(_fitting(self._encoder.tail))
         text = self._encoded.joined()
         if self._compressor is None:
             return text
@@ -115,6 +116,16 @@ class ChunkWriter:
     def _write(self, data: bytes) -> None:
         self._encoded.add(data)
         self._unsent = self._unsent or bool(data)
+
+
+def _fitting(encode: Callable[[], bytes]) -> bytes:
+    """What `encode` returns. Raises `DoesNotFit` for what the libraries below a format cannot write."""
+    try:
+        return encode()
+    except (ExportError, MemoryError):
+        raise
+    except Exception as error:
+        raise DoesNotFit(f"{type(error).__name__}: {error}") from error
 
 
 class _Parts:

@@ -16,7 +16,7 @@ from asgi_export.asgi.negotiate import IDENTITY, choose_coding
 from asgi_export.asgi.problem import common_headers
 from asgi_export.asgi.request import ACCEPT_ENCODING
 from asgi_export.errors import BadRequest, Forbidden
-from asgi_export.export.catalogue import Catalogue, listed_columns, readable
+from asgi_export.export.catalogue import Datasets, listed_columns, readable
 from asgi_export.export.parameters import Parameters, shown
 from asgi_export.formats import Format
 from asgi_export.table import Column, Dataset, Dialect, Selection
@@ -73,7 +73,7 @@ EXPORT: Key[Export] = Key("export")
 """Set when the export is planned, also for a HEAD."""
 
 
-def plan_export(catalogue: Catalogue, parameters: Parameters, found: Format, context: RequestContext) -> Export:
+def plan_export(catalogue: Datasets, parameters: Parameters, found: Format, context: RequestContext) -> Export:
     """Plan what these parameters ask for. Raises `NotFound`, `Forbidden` and `BadRequest`."""
     caller = context.get(CALLER)
     access = catalogue.bounded(access_of(caller))

@@ -15,12 +15,10 @@ from asgi_export.asgi.message import Send
 from asgi_export.asgi.negotiate import IDENTITY
 from asgi_export.asgi.pump import Bounds, BrokenOff, Ending, Outcome, Pump
 from asgi_export.errors import (
-    ExportError,
     OverQuota,
-    SourceFailed,
-    StartupError,
     TooManyRequests,
     Unavailable,
+    as_export_error,
 )
 from asgi_export.export.bounds import bounded
 from asgi_export.export.chunks import ChunkWriter, open_chunks
@@ -36,9 +34,6 @@ from asgi_export.threads import Workers
 logger = logging.getLogger("asgi_export")
 
 FULL_RETRY_SECONDS = 5
-
-FOR_OPERATOR = (SourceFailed, StartupError)
-"""Errors whose words belong into the log, not to the client."""
 
 
 class RunningExports:
@@ -160,22 +155,36 @@ def _receipt(outcome: Outcome, rows: int, sent: int, seconds: float) -> Receipt:
 
 
 def _conclude(export: Export, outcome: Outcome) -> None:
-    """Return for an export that is over for its client; raise what answers it, or what breaks it off."""
+    """Return for an export that is over for its client; raise what answers it, or what breaks it off.
+
+    A `SourceFailed` that answers is not logged here: the catalogue may have been of yesterday.
+    """
     ending, error = outcome.ending, outcome.error
-    for_client = isinstance(error, ExportError) and not isinstance(error, FOR_OPERATOR)
-    answered = for_client and not outcome.head_sent
-    if error is not None and not answered:
-        _log(export, ending, error)
-    if ending in (Ending.COMPLETE, Ending.CLIENT_LEFT):
+    left = ending in (Ending.COMPLETE, Ending.CLIENT_LEFT)
+    if error is not None and (outcome.head_sent or left):
+        log_failure(export, ending, error)
+    if left:
         return
     if outcome.head_sent:
         raise BrokenOff(f"export {export.request_id}: {ending}; the connection is broken off") from None
-    if isinstance(error, ExportError) and for_client:
-        raise error
-    raise Unavailable(f"dataset {export.dataset.name} cannot be read now", retry_after_seconds=5) from None
+    if error is None:
+        raise Unavailable(f"dataset {export.dataset.name} cannot be read now", retry_after_seconds=5)
+    answer = as_export_error(export.dataset.name, error)
+    if isinstance(answer, Unavailable):
+        _log_outage(export, answer, error)
+    raise answer from (error.__cause__ if answer is error else error)
 
 
-def _log(export: Export, ending: Ending, error: BaseException) -> None:
+def _log_outage(export: Export, answer: Unavailable, error: BaseException) -> None:
+    """One line, as there may be many: with the error of the driver or the system, which the client is not told."""
+    cause = answer.__cause__ if answer is error else error
+    words = (export.request_id, export.dataset.name, answer)
+    logger.warning(
+        "export %s of %s: %s%s", *words, f" ({type(cause).__name__}: {cause})" if cause is not None else ""
+    )
+
+
+def log_failure(export: Export, ending: Ending, error: BaseException) -> None:
     """A traceback is for what somebody has to mend."""
     words = (export.request_id, export.dataset.name, ending)
     if isinstance(error, OverQuota):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from asgi_export.access.plans import AccessPlan
-from asgi_export.export.catalogue import Catalogue, readable
+from asgi_export.export.catalogue import Datasets, readable
 from asgi_export.export.column_list import column_text
 from asgi_export.export.parameters import MAX_TOTAL
 from asgi_export.table import Dataset
@@ -25,7 +25,7 @@ class Offer:
     """What the parameters of an export may be.
 
     `listed` are the datasets that may be described, `datasets` those that an export may name here.
-    `dataset_required` is True where the first dataset is another one than those of `datasets`, and
+    `dataset_required` is True where the default dataset is another one than those of `datasets`, and
     `columns_required` where the dataset has more columns than one export may have. `alone`: there is but one dataset,
     or one was asked for. `default_total` is None where it is all rows, or differs.
     """
@@ -41,21 +41,21 @@ class Offer:
     default_total: int | None
 
 
-def offer_of(catalogue: Catalogue, name: str, access: AccessPlan) -> Offer:
+def offer_of(catalogue: Datasets, name: str, access: AccessPlan) -> Offer:
     """What `access` may have of the dataset with that name, or of all of them where the name is empty.
 
     Raises `NotFound`, and `Forbidden` where it may not read it, or not any.
     """
     access, max_columns = catalogue.bounded(access), catalogue.bounds.max_columns
-    chosen = catalogue.dataset(name, access)
     there = tuple(catalogue.readable(access).values())
-    asked = [chosen] if name else _exported_whole(there, access, max_columns)
+    alone = name or not there
+    asked = [catalogue.dataset(name, access)] if alone else _exported_whole(there, access, max_columns)
     columns = _shared(asked, access)
     totals = {dataset.default_limit for dataset in asked}
     return Offer(
         listed=tuple(islice((dataset.name for dataset in there if _can_be_asked_for(dataset.name)), MAX_NAMES)),
         datasets=tuple([dataset.name for dataset in asked]),
-        dataset_required=there[0] not in asked,
+        dataset_required=catalogue.default(access) not in {dataset.name for dataset in asked},
         alone=len(there) == 1 or bool(name),
         columns=columns,
         columns_required=len(readable(asked[0], access)) > max_columns,

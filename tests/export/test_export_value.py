@@ -23,7 +23,7 @@ def planned(query: str = "", *, form: str = "csv", headers: Any = ()) -> Export:
     catalogue = Catalogue([PEOPLE, SimulatedDataset()])
     asyncio.run(catalogue.start())
     context = context_of(http_scope(query=query, headers=headers))
-    return plan_export(catalogue, parse_parameters(context.parameters()), FORMATS[form], context)
+    return plan_export(catalogue.now, parse_parameters(context.parameters()), FORMATS[form], context)
 
 
 def heads(export: Export) -> dict[bytes, bytes]:

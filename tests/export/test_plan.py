@@ -32,7 +32,7 @@ def plan(
     asyncio.run(catalogue.start())
     context = context_of(http_scope())
     context.set(CALLER, Caller("alice", access))
-    return plan_export(catalogue, parse_parameters(pairs), FORMATS[form], context)
+    return plan_export(catalogue.now, parse_parameters(pairs), FORMATS[form], context)
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_a_stream_that_says_what_is_not_so_is_refused_before_a_row_of_it_is_sent
         paths.append(tmp_path / f"{name}.arrows")
         paths[-1].write_bytes(made())
     for outcome in outcomes(paths, EVERY_FORMAT):
-        assert outcome.ending == "Unavailable", outcome
+        assert outcome.ending == "SourceFailed", outcome
         assert re.search(r"'a' is damaged|View at slot", outcome.reason), outcome
 
 
@@ -181,7 +181,7 @@ def test_parquet_text_that_is_no_utf8_is_refused_by_its_column(tmp_path: Path) -
     pq.write_table(pa.table({"ok": [1], "a": ["XYXYX"]}), file, compression="none")
     (tmp_path / "t.parquet").write_bytes(file.getvalue().replace(b"XYXYX", b"XY\xffYX"))
     (outcome,) = outcomes([tmp_path / "t.parquet"])
-    assert outcome.ending == "Unavailable"
+    assert outcome.ending == "SourceFailed"
     assert "column 'a' is damaged" in outcome.reason
 
 
@@ -211,7 +211,7 @@ def test_an_encrypted_parquet_file_is_refused(tmp_path: Path) -> None:
     write_encrypted(tmp_path / "footer.parquet", plaintext_footer=False)
     write_encrypted(tmp_path / "column.parquet", plaintext_footer=True)
     footer, column = outcomes([tmp_path / "footer.parquet", tmp_path / "column.parquet"])
-    assert (footer.ending, column.ending) == ("StartupError", "Unavailable")
+    assert (footer.ending, column.ending) == ("StartupError", "SourceFailed")
     assert "decrypt" in column.reason
 
 

@@ -50,6 +50,9 @@ class Changing:
         self.starts += 1
         return [dataset(lambda: [(1,)], columns=["id"], name=f"table_{self.starts}")]
 
+    async def refresh(self) -> Sequence[Dataset] | None:
+        return None
+
     async def check(self) -> None:
         """It always answers."""
 

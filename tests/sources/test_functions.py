@@ -228,8 +228,8 @@ def test_an_item_that_is_no_row_is_a_failure_and_never_a_wrong_line(item: Any) -
     async def projected() -> AsyncIterator[Any]:
         yield item
 
-    assert asyncio.run(fetch(source)).status == 503
-    assert asyncio.run(fetch(projected, "columns=id")).status == 503
+    assert asyncio.run(fetch(source)).status == 500
+    assert asyncio.run(fetch(projected, "columns=id")).status == 500
 
 
 def test_a_bad_row_in_the_middle_breaks_the_export_off() -> None:
@@ -305,4 +305,4 @@ def test_columns_are_names_pairs_or_columns_each_once() -> None:
 
 
 def test_a_function_that_gives_no_rows_at_all_is_a_failure() -> None:
-    assert asyncio.run(fetch(dataset(lambda: 5, columns=["a"], name="x"))).status == 503
+    assert asyncio.run(fetch(dataset(lambda: 5, columns=["a"], name="x"))).status == 500

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
 import pyarrow as pa
 
-from asgi_export.errors import SourceFailed, Unavailable
+from asgi_export.errors import LASTING, SourceFailed, Unavailable
 from asgi_export.sources.files.damage import DAMAGE
 from asgi_export.sources.files.kinds import Kind
 from asgi_export.sources.files.listing import Entry, FileChanged, OpenFile, Place
@@ -17,9 +18,9 @@ from asgi_export.sources.files.listing import Entry, FileChanged, OpenFile, Plac
 class FileCursor:
     """The rows of the files of a place as record batches of exactly `fields`; a `BlockingCursor`.
 
-    The files are those that there are when it is entered. Raises `Unavailable` where the first batch cannot be
-    read and `SourceFailed` where a later one cannot, where a file was written to meanwhile, where its values
-    do not fit the dataset's types, and after `interrupt`.
+    The files are those that there are when it is entered. Raises `Unavailable` where a file is missing, does not
+    answer or was written to meanwhile, and `SourceFailed` where it is damaged, where its values do not fit the
+    dataset's types, where no file has a column any more, and after `interrupt`.
     """
 
     def __init__(self, name: str, place: Place, kind: Kind, fields: pa.Schema, limit: int | None) -> None:
@@ -28,7 +29,7 @@ class FileCursor:
         self._kind = kind
         self._fields = fields
         self._left = limit
-        self._started = False
+        self._missing = set(fields.names)
         self._interrupted = threading.Event()
         self._waiting: list[Entry] = []
         self._open = ExitStack()
@@ -55,7 +56,6 @@ class FileCursor:
             batch = self._next_batch()
         except DAMAGE as error:
             raise self._failure(error) from error
-        self._started = True
         return batch
 
     def interrupt(self) -> None:
@@ -82,10 +82,17 @@ class FileCursor:
             return None
         file = self._open.enter_context(self._place.open(self._waiting.pop()))
         found = set(self._kind.schema(file.content()).names)
+        self._expect_columns(found.union(dict(file.entry.partition)))
         wanted = [name for name in self._fields.names if name in found]
         self._batches = self._kind.batches(file.content(), wanted or sorted(found)[:1], self._left)
         self._file = file
         return file
+
+    def _expect_columns(self, found: set[str]) -> None:
+        """A column may be missing in a file, not in all: then it is gone since the catalogue was read."""
+        self._missing -= found
+        if self._missing and not self._waiting:
+            raise SourceFailed(f"{self._name}: no file has a column {min(self._missing)!r} any more")
 
     def _end(self) -> None:
         self._batches, self._file = iter(()), None
@@ -108,7 +115,22 @@ class FileCursor:
     def _failure(self, error: Exception) -> Exception:
         """What a client may know; the cause, which names the file, is for the log."""
         reason = "a file changed while it was read" if isinstance(error, FileChanged) else "a file could not be read"
-        return (SourceFailed if self._started else Unavailable)(f"{self._name}: {reason}")
+        passes = may_pass(error, local=self._place.is_local)
+        return (Unavailable if passes else SourceFailed)(f"{self._name}: {reason}")
+
+
+def may_pass(error: Exception, *, local: bool) -> bool:
+    """Whether another try may help: a file that was replaced or is being copied, no answer, no memory.
+
+    pyarrow raises `OSError` for damage too, then without a number; those of a remote place have none either.
+    """
+    if isinstance(error, FileChanged | MemoryError):
+        return True
+    if not isinstance(error, OSError):
+        return False
+    if error.errno is None:
+        return not local or isinstance(error, FileNotFoundError)
+    return error.errno == errno.ENOENT or error.errno not in LASTING
 
 
 def _column(batch: pa.RecordBatch, field: pa.Field, partition: Mapping[str, str | None]) -> pa.Array:

@@ -38,6 +38,8 @@ class FileSource:
         self._location = text if is_remote(text) else os.path.abspath(text)
         self._dataset_name = name or dataset_name(self._location)
         self._place: Any = None
+        self._entries: Any = None
+        self._remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -46,15 +48,19 @@ class FileSource:
 
     async def start(self) -> Sequence[Dataset]:
         """List the files and read their columns. Raises `StartupError`: which, why, what to do."""
-        try:
-            dataset: Any = await asyncio.to_thread(self._open)
-        except StartupError as error:
-            detail = error.detail.replace(self._location, self._shown)
-            raise StartupError(f"{self._shown}: {detail}") from error
-        self._place = dataset.place
-        for remark in dataset.remarks:
-            log.info("%s: %s", self._shown, remark)
-        return [dataset]
+        return [await asyncio.to_thread(self._opened)]
+
+    async def refresh(self) -> Sequence[Dataset] | None:
+        """The dataset, where other files are listed than before, or files of other times or sizes.
+
+        Raises `OSError` where they cannot be listed, and `StartupError` where they cannot be read.
+        """
+        entries = await asyncio.to_thread(self._place.entries)
+        if entries == self._entries:
+            return None
+        found = await asyncio.to_thread(self._opened)
+        self._entries = entries  # as they were before they were read: what has changed since then is seen next time
+        return [found]
 
     async def check(self) -> None:
         """Raises `OSError` where the location cannot be listed, or holds no file any more."""
@@ -63,6 +69,18 @@ class FileSource:
 
     async def close(self) -> None:
         """Nothing is held between exports."""
+
+    def _opened(self) -> Dataset:
+        try:
+            dataset: Any = self._open()
+        except StartupError as error:
+            detail = error.detail.replace(self._location, self._shown)
+            raise StartupError(f"{self._shown}: {detail}") from error
+        if dataset.remarks != self._remarks:
+            for remark in dataset.remarks:
+                log.info("%s: %s", self._shown, remark)
+        self._place, self._remarks = dataset.place, dataset.remarks
+        return dataset  # type: ignore[no-any-return]
 
     def _open(self) -> Any:
         if is_remote(self._location):

@@ -8,7 +8,9 @@ they are, nested values as JSON, every other type as text, so that no object of 
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -26,7 +28,7 @@ WITH RECURSIVE resolved(type, base, modifier) AS (
   SELECT r.type, t.typbasetype, t.typtypmod
   FROM resolved r JOIN pg_catalog.pg_type t ON t.oid = r.base WHERE t.typtype = 'd'
 )
-SELECT n.nspname AS schema, c.relname AS table, a.attname AS column,
+SELECT n.nspname AS schema, c.relname AS table, c.relkind = 'v' AS view, a.attname AS column,
   pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
   pg_catalog.format_type(b.oid, coalesce(r.modifier, a.atttypmod)) AS resolved,
   CASE WHEN b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN b.typname ELSE '' END AS base,
@@ -46,6 +48,23 @@ ORDER BY n.nspname <> 'public', n.nspname COLLATE "C", c.relname COLLATE "C", a.
 """
 """Tables, partitioned tables, views, materialised views and foreign tables, `public` first; domains are
 resolved to what they rest on. https://www.postgresql.org/docs/current/catalogs.html"""
+
+STAMP = """
+SELECT pg_catalog.concat_ws(' ', r.rows, r.digest, m.rows, m.digest) FROM
+(SELECT pg_catalog.count(*) AS rows, pg_catalog.sum(pg_catalog.hashtextextended(
+    pg_catalog.concat_ws(' ', n.oid, n.xmin, c.oid, c.xmin, a.attnum, a.xmin, t.xmin), 0)) AS digest
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema') r,
+(SELECT pg_catalog.count(*) AS rows, pg_catalog.sum(pg_catalog.hashtextextended(
+    pg_catalog.concat_ws(' ', roleid, member, xmin), 0)) AS digest
+  FROM pg_catalog.pg_auth_members) m
+"""
+"""One text that differs after each change that `CATALOGUE` could show, rights too: every one writes a new version of
+a row, under the number of its transaction. A quarter of the work of `CATALOGUE`, 3 µs a column, and no lock but
+that of any SELECT. https://www.postgresql.org/docs/current/ddl-system-columns.html"""
 
 NUMBERS = frozenset({"int2", "int4", "int8", "oid", "float4", "float8", "numeric"})
 
@@ -94,6 +113,7 @@ class Relation:
 
     name: str
     sql: str
+    view: bool
     columns: tuple[ColumnForms, ...]
 
 
@@ -112,15 +132,25 @@ async def read_catalogue(connection: Connection) -> tuple[Relation, ...]:
     A relation is named SCHEMA.TABLE, in `public` TABLE; where two come to the same name, by a dot in one of
     them, the later is left out with a warning. Raises what asyncpg raises.
     """
-    relations: dict[str, Relation] = {}
     rows = await connection.fetch(CATALOGUE)
-    for (schema, table), columns in groupby(rows, lambda row: (row["schema"], row["table"])):
+    return await asyncio.to_thread(_relations, rows)
+
+
+async def read_stamp(connection: Connection) -> str:
+    """What differs where `read_catalogue`, afterwards, may find something else. Raises what asyncpg raises."""
+    stamp: str = await connection.fetchval(STAMP)
+    return stamp
+
+
+def _relations(rows: Sequence[Any]) -> tuple[Relation, ...]:
+    relations: dict[str, Relation] = {}
+    for (schema, table, view), columns in groupby(rows, lambda row: (row["schema"], row["table"], row["view"])):
         name = table if schema == "public" else f"{schema}.{table}"
         sql = f"{quoted(schema)}.{quoted(table)}"
         if name in relations:
             log.warning("%s is left out: %s is already called %r", sql, relations[name].sql, name)
             continue
-        relations[name] = Relation(name, sql, tuple(_forms(row) for row in columns))
+        relations[name] = Relation(name, sql, view, tuple(_forms(row) for row in columns))
     return tuple(relations.values())
 
 

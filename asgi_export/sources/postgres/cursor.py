@@ -84,7 +84,15 @@ class PostgresCursor:
     """
 
     def __init__(
-        self, pool: Pool, query: Query, *, dataset: str, begin: str, wait_seconds: float, use: PoolUse | None = None
+        self,
+        pool: Pool,
+        query: Query,
+        *,
+        dataset: str,
+        begin: str,
+        wait_seconds: float,
+        view: bool = False,
+        use: PoolUse | None = None,
     ) -> None:
         self._pool = pool
         self._begin = begin
@@ -92,6 +100,7 @@ class PostgresCursor:
         self._use = use or PoolUse()
         self._query = query
         self._dataset = dataset
+        self._view = view
         self._wait_seconds = wait_seconds
         self._connection: Connection | None = None
         self._statement: Statement | None = None
@@ -132,7 +141,8 @@ class PostgresCursor:
                 await self._connection.execute(self._begin)
             batch = await self._statement.next()
         except Exception as error:
-            raise failure(self._dataset, error, lost=is_lost(self._connection)) from cause_of(error)
+            lost = is_lost(self._connection)
+            raise failure(self._dataset, error, lost=lost, view=self._view) from cause_of(error)
         if batch is None:
             raise StopAsyncIteration
         return batch

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from asgi_export.errors import ExportError, SourceFailed, StartupError, Unavailable
+from asgi_export.errors import ExportError, SourceFailed, StartupError, Unavailable, ViewFailed
 
 try:
     import asyncpg  # type: ignore[import-untyped, unused-ignore]
@@ -33,16 +33,23 @@ _MISREAD = (
     " percent-encoded"
 )
 
-_OUTAGES = (
-    "PostgresConnectionError",  # class 08
-    "InvalidAuthorizationSpecificationError",  # class 28: the role or its password has changed since the start
-    "InvalidCatalogNameError",  # 3D000: the database is gone
-    "InsufficientResourcesError",  # class 53: too many connections, out of memory
-    "LockNotAvailableError",  # 55P03: lock_timeout
-    "OperatorInterventionError",  # class 57: shut down, starting up, statement_timeout
-    "InterfaceError",  # the connection or the pool is closed
+_PASSING = (
+    "08",  # the connection
+    "25P03",  # idle in a transaction for too long
+    "28",  # the role or its password has changed since the start
+    "3D000",  # the database is gone
+    "40",  # a deadlock, or on a standby a conflict with recovery
+    "53",  # too many connections, out of memory, disk full
+    "55P03",  # lock_timeout
+    "57",  # shut down, starting up, statement_timeout
+    "58",  # a file or a disk below the server
+    "HV00N",  # no connection to a foreign server
 )
-"""What a client may try again. https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+"""How SQLSTATEs begin that a client may try again. https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+The others come again: 22, values that cannot be computed; 42, tables, columns, functions and rights that are gone;
+P0, what a function raises; XX, damage.
+"""
 
 
 APPLICATION = {"application_name": "asgi_export"}
@@ -122,15 +129,16 @@ def startup_failure(place: str, error: Exception) -> StartupError:
     return StartupError(f"{place}: {_MISREAD if place == UNKNOWN_PLACE else _reason(error)}")
 
 
-def failure(dataset: str, error: Exception, *, lost: bool = False) -> ExportError:
+def failure(dataset: str, error: Exception, *, lost: bool = False, view: bool = False) -> ExportError:
     """What an export raises for an error of the driver; the cause has the text, for the log.
 
-    `lost` says that the connection is gone, which asyncpg may report as an error of its own state.
+    `lost` says that the connection is gone, which asyncpg may report as an error of its own state; `view`, that the
+    dataset is one.
     """
     kind = type(error).__name__
     if lost or is_outage(error):
         return Unavailable(f"{dataset}: PostgreSQL does not answer ({kind}); try again")
-    return SourceFailed(f"{dataset}: PostgreSQL could not deliver it ({kind})")
+    return (ViewFailed if view else SourceFailed)(f"{dataset}: PostgreSQL could not deliver it ({kind})")
 
 
 def cause_of(error: Exception) -> Exception | None:
@@ -151,7 +159,9 @@ def is_lost(connection: Connection) -> bool:
 
 def is_outage(error: Exception) -> bool:
     """True for what may be gone at the next try: network, shut-down, exhaustion, a time-out."""
-    return isinstance(error, (OSError, *(getattr(asyncpg, name) for name in _OUTAGES)))
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(_PASSING)
+    return isinstance(error, (OSError, asyncpg.InterfaceError))  # of the driver: closed is a connection or the pool
 
 
 def _reason(error: Exception) -> str:

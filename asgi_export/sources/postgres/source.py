@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 
 from asgi_export.errors import ExportError, StartupError, Unavailable
 from asgi_export.measure import Figure
-from asgi_export.sources.postgres.catalogue import ColumnForms, Relation, read_catalogue
+from asgi_export.sources.postgres.catalogue import ColumnForms, Relation, read_catalogue, read_stamp
 from asgi_export.sources.postgres.cursor import CopyQuery, PoolUse, PostgresCursor, Query, RowsQuery
 from asgi_export.sources.postgres.driver import (
     Connection,
@@ -61,6 +61,9 @@ from asgi_export.table import Column, Dialect, Selection
 log = logging.getLogger("asgi_export.sources.postgres")
 
 CLOSE_SECONDS = 5.0
+
+REFRESH_SECONDS = 60.0
+"""For reading a catalogue again, which nobody waits for so long."""
 
 BIGINT_MAX = 2**63 - 1
 
@@ -94,7 +97,13 @@ class PostgresDataset:
         """A cursor over the selected columns, in the order of the selection; it takes a pooled connection."""
         query = query_for(self.relation, selection)
         return PostgresCursor(
-            self.pool, query, dataset=self.name, begin=self.begin, wait_seconds=self.wait_seconds, use=self.use
+            self.pool,
+            query,
+            dataset=self.name,
+            begin=self.begin,
+            wait_seconds=self.wait_seconds,
+            view=self.relation.view,
+            use=self.use,
         )
 
 
@@ -126,6 +135,7 @@ class PostgresSource:
         self._pool: Pool | None = None
         self._begin = ""
         self._use = PoolUse()
+        self._stamp = ""
 
     @property
     def name(self) -> str:
@@ -146,20 +156,34 @@ class PostgresSource:
             raise startup_failure(self._place, error) from error
         if not relations:
             raise StartupError(f"{self._place}: holds no table or view that the role may read")
-        return [
-            PostgresDataset(relation, self._begin, self._wait_seconds, self._pool, self._use)
-            for relation in relations
-        ]
+        return self._datasets(relations)
+
+    async def refresh(self) -> Sequence[PostgresDataset] | None:
+        """The datasets, where the system catalogues have changed. Raises `Unavailable` or `SourceFailed`.
+
+        A pool whose every connection serves an export for so long cannot be asked; no export could begin either.
+        """
+        pool = self._opened()
+        try:
+            async with asyncio.timeout(REFRESH_SECONDS), pool.acquire(timeout=self._wait_seconds) as connection:
+                await connection.execute(self._begin)  # a pooler may give each statement outside to another server
+                stamp = await read_stamp(connection)
+                relations = await read_catalogue(connection) if stamp != self._stamp else None
+                await connection.execute(END)
+        except Exception as error:
+            if isinstance(error, TimeoutError) and self._all_busy(pool):
+                return None
+            raise failure(self._name, error) from error
+        self._stamp = stamp
+        return None if relations is None else self._datasets(relations)
 
     async def check(self) -> None:
         """Asks the server `SELECT 1`. Raises `Unavailable` where it does not answer within `wait_seconds`.
 
         A pool whose every connection serves an export has not been asked: those are answers enough.
         """
-        pool = self._pool
-        if pool is None:
-            raise Unavailable(f"{self._name}: is not open")
-        if pool.get_size() == self._max_connections and not pool.get_idle_size():
+        pool = self._opened()
+        if self._all_busy(pool):
             return
         try:
             async with asyncio.timeout(self._wait_seconds), pool.acquire() as connection:
@@ -187,6 +211,20 @@ class PostgresSource:
         except Exception as error:  # asyncpg has dropped the connections then
             log.warning("%s: was not closed within %g seconds: %r", self._name, CLOSE_SECONDS, error)
 
+    def _opened(self) -> Pool:
+        if self._pool is None:
+            raise Unavailable(f"{self._name}: is not open")
+        return self._pool
+
+    def _all_busy(self, pool: Pool) -> bool:
+        return bool(pool.get_size() == self._max_connections and not pool.get_idle_size())
+
+    def _datasets(self, relations: Sequence[Relation]) -> Sequence[PostgresDataset]:
+        return [
+            PostgresDataset(relation, self._begin, self._wait_seconds, self._pool, self._use)
+            for relation in relations
+        ]
+
     async def _connected(self) -> tuple[Relation, ...]:
         """What the database holds; the pool is there then."""
         connection = await connect(self._dsn, connect_seconds=self._connect_seconds)
@@ -209,6 +247,7 @@ class PostgresSource:
         settings = transaction_settings(statement_seconds=self._statement_seconds, lock_seconds=self._wait_seconds)
         await connection.execute(begin(settings))
         await check_settings(connection, self._place, settings)
+        self._stamp = await read_stamp(connection)
         relations = await read_catalogue(connection)
         await connection.execute(END)
         self._begin = begin(settings | await client_check_settings(connection))

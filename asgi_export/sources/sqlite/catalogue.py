@@ -10,6 +10,7 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Literal, TypeAlias
 
 from asgi_export.declared import ARROW_TEXT, BYTES, FLOATS, INTEGERS, arrow_of, kind_of, parse
@@ -37,13 +38,15 @@ _STORED = {name: arrow_of(name) for name in INTEGERS | FLOATS | BYTES}
 class Relation:
     """One table or view. `stored` is true for an ordinary table, whose rows lie in the file as they are.
 
-    `by_rowid` is true for a stored table that is known to have rowids: their order is the table's own.
+    `view` is true for a view, and `by_rowid` for a stored table that is known to have rowids: their order is the
+    table's own.
     """
 
     name: str
     columns: tuple[Column, ...]
     stored: bool
     by_rowid: bool
+    view: bool
 
 
 def quoted(identifier: str) -> str:
@@ -70,14 +73,27 @@ def read_catalogue(connection: sqlite3.Connection) -> tuple[Relation, ...]:
     read. It is one transaction, so that a writer cannot make a table look broken.
     Raises `sqlite3.Error` where the schema itself cannot be read.
     """
-    connection.text_factory = text_or_bytes
-    if not connection.in_transaction:
-        connection.execute("BEGIN").close()
+    _begin(connection)
     entries = connection.execute(SCHEMA).fetchall()
     listed = _listed(connection)
     shadows = {name for name, kind, _ in listed if kind == "shadow"}
     by_rowid = {name for name, kind, without_rowid in listed if kind == "table" and not without_rowid}
     return tuple(_relations(connection, [entry for entry in entries if entry[1] not in shadows], by_rowid))
+
+
+def schema_stamp(connection: sqlite3.Connection) -> bytes:
+    """What differs where `read_catalogue`, in the same transaction, would find something else."""
+    _begin(connection)
+    digest = blake2b(digest_size=16)
+    for entry in connection.execute("SELECT type, name, sql FROM main.sqlite_master ORDER BY rowid"):
+        digest.update(repr(entry).encode())
+    return digest.digest()
+
+
+def _begin(connection: sqlite3.Connection) -> None:
+    connection.text_factory = text_or_bytes
+    if not connection.in_transaction:
+        connection.execute("BEGIN").close()
 
 
 def _relations(
@@ -90,7 +106,8 @@ def _relations(
             log.warning("%s %r is left out: %s", kind, name, error)
             continue
         if isinstance(name, str) and columns:
-            yield Relation(name, columns, stored=kind == "table" and not virtual, by_rowid=name in by_rowid)
+            stored, view = kind == "table" and not virtual, kind == "view"
+            yield Relation(name, columns, stored=stored, by_rowid=name in by_rowid, view=view)
 
 
 def _columns(connection: sqlite3.Connection, name: str | bytes) -> tuple[Column, ...]:

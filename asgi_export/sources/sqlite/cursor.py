@@ -83,7 +83,7 @@ def patiently(act: Callable[[], T], seconds: float, interrupted: threading.Event
         try:
             return act()
         except sqlite3.OperationalError as error:
-            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                 raise
         interrupted.wait(RETRY_SECONDS)
 
@@ -220,7 +220,7 @@ def _is_bad_text(error: sqlite3.OperationalError) -> bool:
     return not hasattr(error, "sqlite_errorcode") and str(error).startswith("Could not decode to UTF-8")
 
 
-def _primary_code(error: sqlite3.Error) -> int:
+def primary_code(error: sqlite3.Error) -> int:
     """The result code without its extension. https://www.sqlite.org/rescode.html#pve"""
     code: Any = getattr(error, "sqlite_errorcode", 0)
     return int(code) & 0xFF

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from asgi_export.errors import StartupError
-from asgi_export.sources.sqlite.catalogue import Relation, quoted, read_catalogue
+from asgi_export.sources.sqlite.catalogue import Relation, quoted, read_catalogue, schema_stamp
 from asgi_export.sources.sqlite.cursor import SqliteCursor, open_read_only, patiently
+from asgi_export.sources.sqlite.failures import ExplainedCursor
 from asgi_export.table import Column, Selection
 
 T = TypeVar("T")
@@ -64,10 +65,10 @@ class SqliteDataset:
         """All rows."""
         return None
 
-    def open(self, selection: Selection) -> SqliteCursor:
+    def open(self, selection: Selection) -> ExplainedCursor:
         """A cursor over the selected columns, in the order of the selection; it opens its own connection."""
         limit = ALL_ROWS if selection.limit is None else min(selection.limit, MOST_ROWS_IN_SQL)
-        return SqliteCursor(
+        cursor = SqliteCursor(
             self.path,
             _select(self.relation, selection.columns),
             limit,
@@ -75,6 +76,7 @@ class SqliteDataset:
             small_cache=self.relation.stored,
             busy_timeout_seconds=self.busy_timeout_seconds,
         )
+        return ExplainedCursor(cursor, self.name, view=self.relation.view)
 
 
 class SqliteSource:
@@ -94,6 +96,7 @@ class SqliteSource:
         self.path = Path(path).absolute()
         self._name = self.path.name if name is None else name
         self._busy_timeout_seconds = busy_timeout_seconds
+        self._stamp = b""
 
     @property
     def name(self) -> str:
@@ -105,8 +108,20 @@ class SqliteSource:
 
         Raises `StartupError` where the file is missing, unreadable, no SQLite file, or without tables.
         """
-        relations = await asyncio.to_thread(self._started)
-        return [SqliteDataset(self.path, relation, self._busy_timeout_seconds) for relation in relations]
+        relations, self._stamp = await asyncio.to_thread(self._started)
+        return self._datasets(relations)
+
+    async def refresh(self) -> Sequence[SqliteDataset] | None:
+        """The datasets where the schema has changed: all of its text is compared, which takes 20 µs a table.
+
+        Its `schema_version` is not enough, as a file that a script makes anew has the same one with other columns.
+        Raises `sqlite3.Error` where the file cannot be read.
+        """
+        found = await asyncio.to_thread(self._read, self._changed)
+        if found is None:
+            return None
+        relations, self._stamp = found
+        return self._datasets(relations)
 
     async def check(self) -> None:
         """Reads the schema on a new connection. Raises `sqlite3.Error` where that fails."""
@@ -115,15 +130,22 @@ class SqliteSource:
     async def close(self) -> None:
         """Nothing to give back: each export closes its own connection."""
 
-    def _started(self) -> tuple[Relation, ...]:
+    def _datasets(self, relations: Sequence[Relation]) -> Sequence[SqliteDataset]:
+        return [SqliteDataset(self.path, relation, self._busy_timeout_seconds) for relation in relations]
+
+    def _changed(self, connection: sqlite3.Connection) -> tuple[tuple[Relation, ...], bytes] | None:
+        stamp = schema_stamp(connection)
+        return None if stamp == self._stamp else (read_catalogue(connection), stamp)
+
+    def _started(self) -> tuple[tuple[Relation, ...], bytes]:
         self._expect_file()
         try:
-            relations = self._read(read_catalogue)
+            found = self._read(lambda connection: (read_catalogue(connection), schema_stamp(connection)))
         except (sqlite3.Error, UnicodeDecodeError) as error:  # messages of SQLite quote what the file holds
             raise StartupError(f"{self.path}: cannot be read: {_reason(error)}") from error
-        if not relations:
+        if not found[0]:
             raise StartupError(f"{self.path}: holds no table or view that can be read")
-        return relations
+        return found
 
     def _expect_file(self) -> None:
         """Says what SQLite only calls "unable to open database file".
