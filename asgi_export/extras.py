@@ -1,17 +1,22 @@
-"""Optional libraries, and rooms that stand on one, opened when they are first needed."""
+"""Optional libraries, imported in the room that needs one, inside the function that needs it."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from asgi_export.errors import StartupError
 
 
-def import_extra(module: str, *, extra: str) -> Any:
-    """A module that an extra installs, or one of ours that needs it. Raises `StartupError`: what to install."""
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Import what the extra of that name installs. Raises `StartupError` that says what to install.
+
+    with extra("files"):
+        import pyarrow as pa
+    """
     try:
-        return import_module(module)
+        yield
     except ImportError as error:
         missing = (error.name or str(error)).partition(".")[0]
-        raise StartupError(f"{missing} is missing: pip install 'asgi-export[{extra}]'") from error
+        raise StartupError(f"{missing} is missing: pip install 'asgi-export[{name}]'") from error

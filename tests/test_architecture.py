@@ -73,15 +73,6 @@ def imports(path: Path) -> Iterator[str]:
             yield from (name if name in MODULES else str(node.module) for name in names)
 
 
-def opened(path: Path) -> Iterator[str]:
-    """The modules that a file opens by `import_extra`, when they are first needed."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_extra":
-            (name,) = node.args
-            if isinstance(name, ast.Constant):
-                yield str(name.value)
-
-
 def floor_of(room: str) -> int:
     found = [place for place, rooms in enumerate(FLOORS) if room in rooms]
     assert found, f"{room} has no floor"
@@ -92,7 +83,7 @@ def floor_of(room: str) -> int:
 def test_imports_point_down(path: Path) -> None:
     """And so nobody inside imports the package's own names, but for the command line its version."""
     room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    for module in {*imports(path), *opened(path)}:
+    for module in set(imports(path)):
         if module.split(".")[0] != "asgi_export" or room_of(module) == room:
             continue
         other = room_of(module)
@@ -102,7 +93,7 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_optional_libraries_stay_in_their_rooms(path: Path) -> None:
     name = path.relative_to(PACKAGE).with_suffix("").as_posix()
-    for module in {*imports(path), *opened(path)}:
+    for module in set(imports(path)):
         rooms = LIBRARIES.get(module.split(".")[0], {name})
         assert any(name.startswith(room) for room in rooms), f"{name} imports {module}"
 

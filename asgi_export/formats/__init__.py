@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from asgi_export.errors import StartupError, Unavailable
-from asgi_export.extras import import_extra
+from asgi_export.extras import extra
 from asgi_export.formats.delimited import DelimitedEncoder
 from asgi_export.formats.json_lines import JsonLinesEncoder
 from asgi_export.table import Column, Dialect, Encoder
@@ -54,18 +55,26 @@ class Format:
         return ERROR_LINE + dialect.newline.encode() if self.delimited else self.cut
 
 
-def _columnar(name: str) -> Callable[[Sequence[Column], Dialect], Encoder]:
-    """An encoder of the room that needs pyarrow; where it is missing the request is answered 503."""
+def _parquet(columns: Sequence[Column], dialect: Dialect) -> Encoder:
+    with _installed():
+        from asgi_export.formats.columnar import ParquetEncoder
+    return ParquetEncoder(columns, dialect)
 
-    def make(columns: Sequence[Column], dialect: Dialect) -> Encoder:
-        try:
-            room = import_extra("asgi_export.formats.columnar", extra="files")
-        except StartupError as error:
-            raise Unavailable(f"this format is not installed here: {error}", retry_after_seconds=3600) from None
-        encoder: Encoder = getattr(room, name)(columns, dialect)
-        return encoder
 
-    return make
+def _arrow(columns: Sequence[Column], dialect: Dialect) -> Encoder:
+    with _installed():
+        from asgi_export.formats.columnar import ArrowEncoder
+    return ArrowEncoder(columns, dialect)
+
+
+@contextmanager
+def _installed() -> Iterator[None]:
+    """Answer 503 if pyarrow is missing."""
+    try:
+        with extra("files"):
+            yield
+    except StartupError as error:
+        raise Unavailable(f"this format is not installed here: {error}", retry_after_seconds=3600) from None
 
 
 FORMATS: dict[str, Format] = {
@@ -77,7 +86,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "parquet",
             "application/vnd.apache.parquet",
-            _columnar("ParquetEncoder"),
+            _parquet,
             in_threads=True,
             compressible=False,
             library="pyarrow",
@@ -85,7 +94,7 @@ FORMATS: dict[str, Format] = {
         Format(
             "arrow",
             "application/vnd.apache.arrow.stream",
-            _columnar("ArrowEncoder"),
+            _arrow,
             in_threads=True,
             compressible=False,
             cut=CUT_MESSAGE,

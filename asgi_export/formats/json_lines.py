@@ -16,7 +16,7 @@ from types import NoneType
 from typing import Any, cast
 
 from asgi_export.errors import SourceFailed
-from asgi_export.extras import import_extra
+from asgi_export.extras import extra
 from asgi_export.formats.python_values import is_foreign, to_python
 from asgi_export.formats.value_text import is_nested, json_text, text_of
 from asgi_export.table import Batch, Column, Dialect, JsonText, Rows
@@ -52,13 +52,14 @@ class JsonLinesEncoder:
         return b""
 
     def _lines_of_columns(self, batch: Batch) -> Iterator[bytes]:
-        lines = import_extra("asgi_export.formats.arrow.lines", extra="files")
-        batches = import_extra("asgi_export.formats.arrow.batches", extra="files")
-        values = import_extra("asgi_export.formats.arrow.values", extra="files")
-        for part in batches.record_batches(batch, self._width):
-            text = lines.json_lines(part, self._names)
+        with extra("files"):
+            from asgi_export.formats.arrow.batches import record_batches
+            from asgi_export.formats.arrow.lines import json_lines
+            from asgi_export.formats.arrow.values import jsonable
+        for part in record_batches(batch, self._width):
+            text = json_lines(part, self._names)
             if text is None:
-                text = self._lines(list(zip(*map(values.jsonable, part.columns), strict=True)))
+                text = self._lines(list(zip(*map(jsonable, part.columns), strict=True)))
             else:
                 self.rows += part.num_rows
             yield text

@@ -22,7 +22,7 @@ from typing import Protocol
 from asgi_export.app import ExportApp
 from asgi_export.asgi.message import ASGIApp
 from asgi_export.asgi.pump import PRODUCER
-from asgi_export.extras import import_extra
+from asgi_export.extras import extra
 from asgi_export.service import make_export_app, make_service, make_store
 from asgi_export.serving.signals import Orders, orders_by_pipe, orders_by_signals
 from asgi_export.settings import Settings, load_settings
@@ -53,9 +53,14 @@ MakeServer = Callable[[ASGIApp, Settings, socket.socket], Server]
 
 def server_room(settings: Settings) -> MakeServer:
     """What makes the server of the settings. Raises `StartupError` where it is not installed."""
-    room = import_extra(f"asgi_export.serving.{settings.server}_server", extra=settings.server)
-    make: MakeServer = room.make_server
-    return make
+    with extra(settings.server):
+        if settings.server == "hypercorn":
+            from asgi_export.serving.hypercorn_server import make_server as make_hypercorn
+
+            return make_hypercorn
+        from asgi_export.serving.uvicorn_server import make_server as make_uvicorn
+
+        return make_uvicorn
 
 
 def serve_alone(settings: Settings, listening: socket.socket) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from asgi_export.errors import SourceFailed
-from asgi_export.extras import import_extra
+from asgi_export.extras import extra
 from asgi_export.table import ArrowArray, ArrowStream
 
 SLICE_CELLS = 64 * 1024
@@ -44,11 +44,12 @@ def column_slices(item: Any, columns: Sequence[str], limit: int | None) -> Itera
 
 
 def _record_batches(item: Any) -> Iterator[Any]:
-    pyarrow = import_extra("pyarrow", extra="files")
+    with extra("files"):
+        import pyarrow as pa
     if isinstance(item, ArrowArray):
-        yield pyarrow.record_batch(item)
+        yield pa.record_batch(item)
     else:
-        with pyarrow.RecordBatchReader.from_stream(item) as reader:
+        with pa.RecordBatchReader.from_stream(item) as reader:
             yield from reader
 
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_export.errors import SourceFailed, StartupError
-from asgi_export.extras import import_extra
+from asgi_export.extras import extra
 from asgi_export.formats.arrow.batches import MAX_CELLS
 from asgi_export.formats.arrow.text import ArrowText, arrow_rows
 from asgi_export.formats.arrow.times import duration_text
@@ -328,5 +328,8 @@ def test_a_batch_of_another_width_or_of_no_columns_is_a_failure() -> None:
 
 
 def test_a_missing_library_is_one_line_that_says_what_to_install() -> None:
-    with pytest.raises(StartupError, match=r"^no_such_library is missing: pip install 'asgi-export\[files\]'$"):
-        import_extra("no_such_library.room", extra="files")
+    with (
+        pytest.raises(StartupError, match=r"^no_such_library is missing: pip install 'asgi-export\[files\]'$"),
+        extra("files"),
+    ):
+        import no_such_library.room  # type: ignore[import-not-found]  # noqa: F401

@@ -6,9 +6,8 @@ pyarrow and polars are imported when the first batch of columns comes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from asgi_export.extras import import_extra
+from asgi_export.extras import extra
 from asgi_export.table import Batch, Column, Dialect, Row
 
 
@@ -24,9 +23,11 @@ class ArrowText:
     def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
         self.rows = 0
         self._width = len(columns)
-        self._batches: Any = import_extra("asgi_export.formats.arrow.batches", extra="files")
-        room = import_extra("asgi_export.formats.arrow.lines", extra="files")
-        self._lines: Any = room.ArrowLines(dialect, self._width)
+        with extra("files"):
+            from asgi_export.formats.arrow.batches import record_batches
+            from asgi_export.formats.arrow.lines import ArrowLines
+        self._record_batches = record_batches
+        self._lines = ArrowLines(dialect, self._width)
 
     @staticmethod
     def takes(dialect: Dialect) -> bool:
@@ -39,7 +40,7 @@ class ArrowText:
 
     def pieces(self, batch: Batch) -> Iterator[bytes]:
         """The text of a batch in pieces of `MAX_CELLS` cells at most, for one that may be large."""
-        for found in self._batches.record_batches(batch, self._width):
+        for found in self._record_batches(batch, self._width):
             self.rows += found.num_rows
             yield self._lines.lines(found)
 
@@ -49,9 +50,10 @@ def arrow_rows(batch: Batch, width: int) -> list[Row]:
 
     Raises as `ArrowText` does. Meant for what rows alone can do: ten times as slow, and all in memory at once.
     """
-    batches = import_extra("asgi_export.formats.arrow.batches", extra="files")
-    values = import_extra("asgi_export.formats.arrow.values", extra="files")
+    with extra("files"):
+        from asgi_export.formats.arrow.batches import record_batches
+        from asgi_export.formats.arrow.values import python_values
     rows: list[Row] = []
-    for found in batches.record_batches(batch, width):
-        rows.extend(zip(*map(values.python_values, found.columns), strict=True))
+    for found in record_batches(batch, width):
+        rows.extend(zip(*map(python_values, found.columns), strict=True))
     return rows

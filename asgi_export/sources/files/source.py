@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from asgi_export.errors import StartupError
-from asgi_export.extras import import_extra
+from asgi_export.extras import extra
 from asgi_export.sources.files.location import dataset_name, is_remote, without_query
 from asgi_export.sources.files.options import split_options
 from asgi_export.table import Dataset
@@ -83,7 +83,9 @@ class FileSource:
         return dataset  # type: ignore[no-any-return]
 
     def _open(self) -> Any:
+        with extra("files"):
+            from asgi_export.sources.files.dataset import open_dataset
+            from asgi_export.sources.files.object_store import expect_answer
         if is_remote(self._location):
-            import_extra("asgi_export.sources.files.object_store", extra="files").expect_answer(self._location)
-        room = import_extra("asgi_export.sources.files.dataset", extra="files")
-        return room.open_dataset(self._location, self._dataset_name, self._options)
+            expect_answer(self._location)
+        return open_dataset(self._location, self._dataset_name, self._options)
