@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from asgi_export.declared import Kind, kind_of
+from asgi_export.errors import SourceFailed
 
 _OF_ITS_TYPE = cast("Kind", "")
 
@@ -82,6 +84,14 @@ class JsonText(str):
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = Sequence[Row]
+
+
+def flatten(rows: Rows, width: int) -> tuple[Any, ...]:
+    """The values of all rows, one row after another. Raises `SourceFailed` if a row has not `width` of them."""
+    flat = tuple(chain.from_iterable(rows))
+    if len(flat) != len(rows) * width:
+        raise SourceFailed(f"a batch of {len(rows)} rows has {len(flat)} fields, not {width} a row")
+    return flat
 
 
 @runtime_checkable

@@ -9,7 +9,6 @@ readable as a whole one: Parquet lacks its footer, Arrow its end-of-stream marke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any, cast
 
 import pyarrow as pa
@@ -20,7 +19,7 @@ from asgi_export.formats.arrow.batches import record_batches
 from asgi_export.formats.arrow.exact import Inexact, cast_exactly
 from asgi_export.formats.arrow.schema import promised_type, schema_of_columns, schema_of_rows, values_for
 from asgi_export.formats.arrow.values import portable
-from asgi_export.table import Batch, Column, Dialect, Row, Rows
+from asgi_export.table import Batch, Column, Dialect, Row, Rows, flatten
 
 SAMPLE_ROWS = 4096
 GROUP_ROWS = 128 * 1024
@@ -173,9 +172,7 @@ class ColumnarEncoder:
 
     def _columns_of(self, rows: Rows) -> pa.RecordBatch:
         width = len(self._names)
-        flat = tuple(chain.from_iterable(rows))
-        if len(flat) != len(rows) * width:
-            raise SourceFailed(f"a batch of {len(rows)} rows has {len(flat)} fields, not {width} a row")
+        flat = flatten(rows, width)
         arrays = [values_for(field, flat[place::width]) for place, field in enumerate(cast("Any", self._schema))]
         return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 

@@ -16,17 +16,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from io import StringIO
-from itertools import chain
 from numbers import Number
 from types import NoneType
 from typing import Any, cast
 
-from asgi_export.errors import SourceFailed
 from asgi_export.formats.arrow.text import ArrowText, arrow_rows
 from asgi_export.formats.formulas import guarded
 from asgi_export.formats.python_values import OWN, is_foreign, to_python
 from asgi_export.formats.value_text import CONVERTERS
-from asgi_export.table import ArrowArray, ArrowStream, Batch, Column, Dialect, Rows
+from asgi_export.table import ArrowArray, ArrowStream, Batch, Column, Dialect, Rows, flatten
 
 BOM = b"\xef\xbb\xbf"
 
@@ -78,9 +76,7 @@ class DelimitedEncoder:
         return b""
 
     def _encode_rows(self, rows: Rows) -> bytes:
-        flat: tuple[Any, ...] = tuple(chain.from_iterable(rows))
-        if len(flat) != len(rows) * self._width:
-            raise SourceFailed(f"a batch of {len(rows)} rows has {len(flat)} fields, not {self._width} a row")
+        flat = flatten(rows, self._width)
         kinds = set(map(type, flat))
         if not kinds <= OWN and is_foreign(kinds):
             return self._encode_rows([tuple(map(to_python, row)) for row in rows])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from json.encoder import encode_basestring
 from math import isfinite
 from types import NoneType
@@ -19,7 +18,7 @@ from asgi_export.errors import SourceFailed
 from asgi_export.extras import extra
 from asgi_export.formats.python_values import is_foreign, to_python
 from asgi_export.formats.value_text import is_nested, json_text, text_of
-from asgi_export.table import Batch, Column, Dialect, JsonText, Rows
+from asgi_export.table import Batch, Column, Dialect, JsonText, Rows, flatten
 
 
 class JsonLinesEncoder:
@@ -65,9 +64,7 @@ class JsonLinesEncoder:
             yield text
 
     def _lines(self, rows: Rows) -> bytes:
-        flat = tuple(chain.from_iterable(rows))
-        if len(flat) != len(rows) * self._width:
-            raise SourceFailed(f"a batch of {len(rows)} rows has {len(flat)} fields, not {self._width} a row")
+        flat = flatten(rows, self._width)
         self.rows += len(rows)
         text = self._line * len(rows) % tuple([_JSON[type(value)](value) for value in flat])
         return text.encode("utf-8", "backslashreplace")  # \udXXX is JSON's own escape

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_export.errors import SourceFailed, StartupError
-from asgi_export.sources.sqlite.catalogue import quoted
+from asgi_export.sources.sql import quoted
 from asgi_export.sources.sqlite.source import SqliteDataset, SqliteSource
 from asgi_export.table import Column, Selection
 

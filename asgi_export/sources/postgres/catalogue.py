@@ -17,6 +17,7 @@ from typing import Any
 
 from asgi_export.declared import ARROW_TEXT, arrow_of, kind_of
 from asgi_export.sources.postgres.driver import Connection
+from asgi_export.sources.sql import quoted
 from asgi_export.table import Column
 
 log = logging.getLogger("asgi_export.sources.postgres")
@@ -115,15 +116,6 @@ class Relation:
     sql: str
     view: bool
     columns: tuple[ColumnForms, ...]
-
-
-def quoted(identifier: str) -> str:
-    """The identifier in double quotes, whatever it holds. SQL:1992 §5.2, delimited identifier.
-
-    >>> quoted('6" pipe')
-    '"6"" pipe"'
-    """
-    return '"' + identifier.replace('"', '""') + '"'
 
 
 async def read_catalogue(connection: Connection) -> tuple[Relation, ...]:

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from typing import Literal, TypeAlias
 
 from asgi_export.declared import ARROW_TEXT, BYTES, FLOATS, INTEGERS, arrow_of, kind_of, parse
+from asgi_export.sources.sql import quoted
 from asgi_export.table import Column
 
 log = logging.getLogger("asgi_export.sources.sqlite")
@@ -47,15 +48,6 @@ class Relation:
     stored: bool
     by_rowid: bool
     view: bool
-
-
-def quoted(identifier: str) -> str:
-    """The identifier in double quotes, whatever it holds. SQL:1992 §5.2, delimited identifier.
-
-    >>> quoted('6" pipe')
-    '"6"" pipe"'
-    """
-    return '"' + identifier.replace('"', '""') + '"'
 
 
 def text_or_bytes(value: bytes) -> str | bytes:

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from asgi_export.errors import StartupError
-from asgi_export.sources.sqlite.catalogue import Relation, quoted, read_catalogue, schema_stamp
+from asgi_export.sources.sql import quoted
+from asgi_export.sources.sqlite.catalogue import Relation, read_catalogue, schema_stamp
 from asgi_export.sources.sqlite.cursor import SqliteCursor, open_read_only, patiently
 from asgi_export.sources.sqlite.failures import ExplainedCursor
 from asgi_export.table import Column, Selection
