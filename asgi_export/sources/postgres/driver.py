@@ -6,12 +6,11 @@ database to anyone: a password that was not percent-encoded lands in any part of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
-from urllib.parse import unquote, urlsplit
 
 from asgi_export.errors import ExportError, SourceFailed, StartupError, Unavailable, ViewFailed
+from asgi_export.sources.postgres.dsn import MISREAD, UNKNOWN_PLACE, Target
 
 try:
     import asyncpg  # type: ignore[import-untyped, unused-ignore]
@@ -22,16 +21,6 @@ Connection: TypeAlias = Any
 """asyncpg has no types of its own."""
 
 Pool: TypeAlias = Any
-
-UNKNOWN_PLACE = "postgresql"
-
-_HOST = r"(?:[\w.%-]*|\[[\w:.%]+\])(?::\d+)?"
-_PLACE = re.compile(rf"postgres(?:ql)?://{_HOST}(?:,{_HOST})*(?:/[\w.%-]*)?")
-
-_MISREAD = (
-    "cannot be used: expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with what is special in the password"
-    " percent-encoded"
-)
 
 _PASSING = (
     "08",  # the connection
@@ -52,37 +41,38 @@ P0, what a function raises; XX, damage.
 """
 
 
-APPLICATION = {"application_name": "asgi_export"}
-"""The one startup parameter of ours: poolers know this one, and refuse or ignore others."""
+_HARMLESS = ("None of the hosts match", "root certificate file")
+"""Words of asyncpg that quote nothing which may be a password."""
 
 
-async def connect(dsn: str, *, connect_seconds: float) -> Connection:
+async def connect(target: Target) -> Connection:
     """A connection of its own; the caller closes it.
 
     Raises `StartupError` where asyncpg is missing, and what asyncpg raises, a `ValueError` for a bad DSN.
     """
     if asyncpg is None:
         raise StartupError("PostgreSQL needs asyncpg: pip install 'asgi-export[postgres]'")
-    return await asyncpg.connect(dsn, timeout=connect_seconds, statement_cache_size=0, server_settings=APPLICATION)
+    return await asyncpg.connect(
+        target.dsn, timeout=target.connect_seconds, statement_cache_size=0, server_settings=target.startup
+    )
 
 
 async def create_pool(
-    dsn: str,
+    target: Target,
     *,
     max_connections: int,
-    connect_seconds: float,
     prepare: Callable[[Connection], Awaitable[None]],
 ) -> Pool:
     """A pool that opens a connection when one is asked for, and prepares it once; the caller closes it."""
     return await asyncpg.create_pool(
-        dsn,
+        target.dsn,
         min_size=0,
         max_size=max_connections,
-        timeout=connect_seconds,
+        timeout=target.connect_seconds,
         # A cached statement would break when its table is altered, and in a pooler that gives another server to
         # each transaction; without a cache statements have no name, and so none that somebody else has taken.
         statement_cache_size=0,
-        server_settings=APPLICATION,
+        server_settings=target.startup,
         init=prepare,
         reset=_leave_as_it_is,
     )
@@ -92,32 +82,16 @@ async def _leave_as_it_is(_: Connection) -> None:
     """The end of its transaction has reset a session (`session.END`)."""
 
 
+def socket_of(connection: Connection) -> Any:
+    """The socket of a connection, which asyncpg has no public name for; None where there is none."""
+    transport = getattr(connection, "_transport", None)
+    return None if transport is None else transport.get_extra_info("socket")
+
+
 def refusal() -> type[Exception]:
     """What a statement raises that the server refuses."""
     refused: type[Exception] = asyncpg.PostgresError
     return refused
-
-
-def place_of(dsn: str) -> str:
-    """Scheme, host, port and database of a DSN: never the user, the password, or anything doubtful.
-
-    >>> place_of("postgresql://shop:secret@db.example:5432/shop?sslmode=require")
-    'postgresql://db.example:5432/shop'
-    >>> place_of("postgresql://shop:se/cret@db.example/shop")
-    'postgresql'
-    """
-    try:
-        parts = urlsplit(dsn)
-    except ValueError:
-        return UNKNOWN_PLACE
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    doubtful = "@" in parts.path + parts.query + parts.fragment or not _PLACE.fullmatch(place)
-    return UNKNOWN_PLACE if doubtful else place
-
-
-def database_of(dsn: str) -> str:
-    """The database's name where the DSN says it, else `postgresql`."""
-    return unquote(urlsplit(place_of(dsn)).path.strip("/")) or UNKNOWN_PLACE
 
 
 def startup_failure(place: str, error: Exception) -> StartupError:
@@ -126,7 +100,7 @@ def startup_failure(place: str, error: Exception) -> StartupError:
     Of a DSN that is doubtful not even the server's words are told: they quote names, and what was taken for a
     name may be a piece of the password.
     """
-    return StartupError(f"{place}: {_MISREAD if place == UNKNOWN_PLACE else _reason(error)}")
+    return StartupError(f"{place}: {MISREAD if place == UNKNOWN_PLACE else _reason(error)}")
 
 
 def failure(dataset: str, error: Exception, *, lost: bool = False, view: bool = False) -> ExportError:
@@ -171,4 +145,7 @@ def _reason(error: Exception) -> str:
         return str(error).partition("\n")[0]
     if isinstance(error, OSError):
         return "cannot be reached: " + str(error).partition("\n")[0]
-    return _MISREAD
+    if isinstance(error, (asyncpg.TargetServerAttributeNotMatched, asyncpg.ClientConfigurationError)):
+        words = str(error).partition("\n")[0]
+        return words if words.startswith(_HARMLESS) else MISREAD
+    return MISREAD

@@ -17,7 +17,8 @@ from datetime import date, datetime, time
 from typing import Any
 
 from asgi_export.errors import StartupError
-from asgi_export.sources.postgres.driver import Connection, refusal
+from asgi_export.sources.postgres.driver import Connection, refusal, socket_of
+from asgi_export.sources.postgres.dsn import Target
 from asgi_export.table import JsonText
 
 INT4_MAX = 2**31 - 1
@@ -117,7 +118,8 @@ CODECS: dict[str, Callable[[str], Any]] = {
 """What reads the text of a base type, with the settings of an export: ISO dates, UTC."""
 
 
-async def prepare(connection: Connection) -> None:
-    """Have these types decoded from their text; asyncpg knows their OIDs, so that nothing is asked for."""
+async def prepare(connection: Connection, *, target: Target) -> None:
+    """Keep the connection alive, and have these types decoded from their text; nothing is asked of the server."""
+    target.keep_alive(socket_of(connection))
     for name, decoder in CODECS.items():
         await connection.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=decoder, format="text")

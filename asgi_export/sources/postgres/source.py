@@ -33,6 +33,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from asgi_export.errors import ExportError, StartupError, Unavailable
 from asgi_export.measure import Figure
@@ -43,11 +44,10 @@ from asgi_export.sources.postgres.driver import (
     Pool,
     connect,
     create_pool,
-    database_of,
     failure,
-    place_of,
     startup_failure,
 )
+from asgi_export.sources.postgres.dsn import database_of, place_of, read_target
 from asgi_export.sources.postgres.session import (
     END,
     begin,
@@ -110,9 +110,10 @@ class PostgresDataset:
 class PostgresSource:
     """A database whose tables and views are datasets; a `Source`.
 
-    At most `max_connections` connections, each opened when it is wanted (within `connect_seconds`) and closed
-    after five idle minutes; an export that gets none within `wait_seconds` raises `Unavailable`. A statement
-    runs `statement_seconds` at most and waits `wait_seconds` at most for a lock. Transactions are read-only.
+    The DSN has the options of libpq. At most `max_connections` connections, each opened when it is wanted (within
+    `connect_seconds`, unless the DSN has a `connect_timeout`) and closed after five idle minutes; an export that gets
+    none within `wait_seconds` raises `Unavailable`. A statement runs `statement_seconds` at most and waits
+    `wait_seconds` at most for a lock. Transactions are read-only.
     """
 
     def __init__(
@@ -227,18 +228,16 @@ class PostgresSource:
 
     async def _connected(self) -> tuple[Relation, ...]:
         """What the database holds; the pool is there then."""
-        connection = await connect(self._dsn, connect_seconds=self._connect_seconds)
+        target = read_target(self._dsn, connect_seconds=self._connect_seconds)
+        connection = await connect(target)
         try:
-            async with asyncio.timeout(self._connect_seconds):
+            async with asyncio.timeout(target.connect_seconds):
                 relations = await self._looked_at(connection)
         finally:
             connection.terminate()
         if relations:
             self._pool = await create_pool(
-                self._dsn,
-                max_connections=self._max_connections,
-                connect_seconds=self._connect_seconds,
-                prepare=prepare,
+                target, max_connections=self._max_connections, prepare=partial(prepare, target=target)
             )
         return relations
 
