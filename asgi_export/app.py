@@ -43,7 +43,7 @@ from asgi_export.formats import FORMATS, Format
 from asgi_export.limiter.byte_quota import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
 from asgi_export.limiter.rules import RULES, described
-from asgi_export.measure import Figure
+from asgi_export.measure import Metric
 from asgi_export.openapi.cache import Documents, rights_of
 from asgi_export.openapi.document import View, describe
 from asgi_export.openapi.visibility import offer_of
@@ -136,10 +136,10 @@ class ExportApp:
         """Read the catalogue of every source again, as after a migration. Running exports go on; never raises."""
         await self._catalogue.refresh()
 
-    def figures(self) -> Iterable[Figure]:
+    def metrics(self) -> Iterable[Metric]:
         """How full worker threads and the pools of sources are."""
-        yield from self._exports.figures()
-        yield from self._catalogue.figures()
+        yield from self._exports.metrics()
+        yield from self._catalogue.metrics()
 
     def drain(self) -> None:
         """Answer new requests 503 from now on, but for `/healthz`; running exports go on. Before `stop`, or never."""

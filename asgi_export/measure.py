@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Metric:
     """One number as it is now; `source` names the source that it is of, and is empty for the whole process."""
 
     name: str
@@ -18,6 +18,6 @@ class Figure:
 
 @runtime_checkable
 class Measured(Protocol):
-    """What can be measured. `figures` costs microseconds and never fails; names that nobody knows are ignored."""
+    """What can be measured. `metrics` costs microseconds and never fails; names that nobody knows are ignored."""
 
-    def figures(self) -> Iterable[Figure]: ...
+    def metrics(self) -> Iterable[Metric]: ...

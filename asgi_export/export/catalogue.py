@@ -16,7 +16,7 @@ from asgi_export.errors import Forbidden, NotFound, StartupError
 from asgi_export.export.column_list import column_text
 from asgi_export.export.live_source import LiveSource
 from asgi_export.export.parameters import shown
-from asgi_export.measure import Figure, Measured
+from asgi_export.measure import Measured, Metric
 from asgi_export.table import Column, Dataset, Source
 
 logger = logging.getLogger("asgi_export")
@@ -143,11 +143,11 @@ class Catalogue:
         """What must answer for the process to be ready."""
         return {live.name: live.check for live in _live(self._held)}
 
-    def figures(self) -> Iterable[Figure]:
+    def metrics(self) -> Iterable[Metric]:
         """Of those sources that can be measured."""
         for live in _live(self._held):
             if isinstance(live.source, Measured):
-                yield from live.source.figures()
+                yield from live.source.metrics()
 
 
 def _live(held: Iterable[LiveSource | Dataset]) -> list[LiveSource]:

@@ -27,7 +27,7 @@ from asgi_export.export.plan import Export
 from asgi_export.export.receipt import RECEIPT, Receipt
 from asgi_export.limiter.byte_quota import ByteQuotas
 from asgi_export.limiter.leases import Leases
-from asgi_export.measure import Figure
+from asgi_export.measure import Metric
 from asgi_export.table import Encoder
 from asgi_export.threads import Workers
 
@@ -72,9 +72,9 @@ class RunningExports:
         self._workers.close()
         self._workers = Workers()
 
-    def figures(self) -> Iterable[Figure]:
+    def metrics(self) -> Iterable[Metric]:
         """What the worker threads have to do."""
-        yield Figure("worker_jobs", self._workers.jobs)
+        yield Metric("worker_jobs", self._workers.jobs)
 
     async def run(self, export: Export, context: RequestContext, disconnect: Disconnect, send: Send) -> None:
         """Stream one export; return when it is over for its client. `context` gets the receipt.

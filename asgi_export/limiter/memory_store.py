@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 from asgi_export.limiter.hit_log import HitLog, HitLogs
 from asgi_export.limiter.sliding_window import Decision, Rule, judge, longest_window_ns
-from asgi_export.measure import Figure
+from asgi_export.measure import Metric
 
 _STEPS = 2
 """Every admitted hit looks at so many keys that may be dead: more go than come, without a timer or a sweep."""
@@ -66,10 +66,10 @@ class MemoryStore:
     async def check(self) -> None:
         """Memory always answers."""
 
-    def figures(self) -> Iterable[Figure]:
+    def metrics(self) -> Iterable[Metric]:
         """The keys, and the hits of those that had to share a window."""
-        yield Figure("limiter_keys", self.keys)
-        yield Figure("limiter_overflow_hits", self.overflow_hits)
+        yield Metric("limiter_keys", self.keys)
+        yield Metric("limiter_overflow_hits", self.overflow_hits)
 
     async def close(self) -> None:
         """Nothing to give back."""

@@ -13,12 +13,12 @@ from asgi_export.limiter.memory_store import MemoryStore
 from asgi_export.limiter.sliding_window import Decision, Rule, judge, longest_window_ns
 from asgi_export.redis_client.shared import OnFailure
 
-_MOST_HANDED_IN = 5000
+_MOST_MISSED = 5000
 """Hits of one key: what one command carries without holding the store for more than some milliseconds."""
 
 
 @dataclass(slots=True)
-class HandIn:
+class MissedHits:
     """Hits of one key in ascending nanoseconds: those that the store has not seen, and those that it has.
 
     A hit is remembered for `longest_ns`, and no decision needs more than the newest `most` hits.
@@ -39,7 +39,7 @@ class HandIn:
 
 
 class Fallback:
-    """Decides by policy, and remembers what it admitted until that is handed in.
+    """Decides by policy, and remembers what it admitted until that is reported.
 
     `local`: a sliding window of this process, warm since `note` is told each hit that the store admits; at
     `limit // instances`, at least 1, where the number is known, else at the whole limit. `allow`: everything passes.
@@ -67,7 +67,7 @@ class Fallback:
         self._now_ns = clock_ns()
         # Both accounts of a hit have the same stamp, by which `take` tells them apart from others.
         self._window = MemoryStore(clock_ns=lambda: self._now_ns, max_keys=max_keys)
-        self._unseen: dict[str, HandIn] = {}
+        self._unseen: dict[str, MissedHits] = {}
 
     def note(self, key: str, rules: Sequence[Rule]) -> None:
         """A hit that the store has admitted: it keeps the local window warm."""
@@ -88,8 +88,8 @@ class Fallback:
             self._remember(key, rules)
         return decision
 
-    def take(self) -> HandIn | None:
-        """What is to be handed in for one key, and is forgotten here; None when nothing is left."""
+    def take(self) -> MissedHits | None:
+        """What is to be reported for one key, and is forgotten here; None when nothing is left."""
         if not self._unseen:
             return None
         taken = self._unseen.pop(next(iter(self._unseen)))
@@ -97,20 +97,20 @@ class Fallback:
         taken.seen = sorted(seen.elements())[-taken.most :]
         return taken
 
-    def put_back(self, taken: HandIn) -> None:
-        """It could not be handed in: remember it, with what has come meanwhile."""
+    def put_back(self, taken: MissedHits) -> None:
+        """It could not be reported: remember it, with what has come meanwhile."""
         since = self._unseen.get(taken.key)
         if since is not None:
             taken.extend(since.unseen, since.longest_ns, since.most)
         self._unseen[taken.key] = taken
 
     def _remember(self, key: str, rules: tuple[Rule, ...]) -> None:
-        most = min(max([rule.limit for rule in rules]), _MOST_HANDED_IN)
+        most = min(max([rule.limit for rule in rules]), _MOST_MISSED)
         known = self._unseen.get(key)
         if known is None:
             if len(self._unseen) >= self._max_keys:
                 del self._unseen[next(iter(self._unseen))]
-            known = self._unseen[key] = HandIn(key, 0, most, deque(maxlen=most))
+            known = self._unseen[key] = MissedHits(key, 0, most, deque(maxlen=most))
         known.extend((self._now_ns,), longest_window_ns(rules), most)
 
 

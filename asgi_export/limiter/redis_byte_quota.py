@@ -27,7 +27,7 @@ class RedisByteQuotas:
     A hash of at most 97 buckets a key, by the clock of the server, which expires a day after its last grant; one
     round trip a grant. `redis` may serve other counters too, such as a `RedisStore` whose `redis` it is. Its
     `on_failure` decides while Redis does not answer: `local` counts what this process was granted in the last day,
-    `allow` grants all, `deny` raises `Unavailable`. What was granted meanwhile is handed in when Redis is back, as
+    `allow` grants all, `deny` raises `Unavailable`. What was granted meanwhile is reported when Redis is back, as
     if it had been granted then. What cannot be given back then counts as sent.
     """
 
@@ -44,7 +44,7 @@ class RedisByteQuotas:
         await self._redis.start(self)
 
     async def check(self) -> None:
-        """Raises `Unavailable` when Redis does not answer, or is left alone since it did not."""
+        """Raises `Unavailable` when Redis does not answer, or the circuit is open since it did not."""
         await self._redis.check()
 
     async def close(self) -> None:

@@ -87,7 +87,7 @@ class RedisLeases:
         await self._redis.start(self)
 
     async def check(self) -> None:
-        """Raises `Unavailable` when Redis does not answer, or is left alone since it did not."""
+        """Raises `Unavailable` when Redis does not answer, or the circuit is open since it did not."""
         await self._redis.check()
 
     async def close(self) -> None:

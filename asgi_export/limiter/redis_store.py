@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
-from asgi_export.limiter.outage import Fallback, HandIn
+from asgi_export.limiter.outage import Fallback, MissedHits
 from asgi_export.limiter.refusals import Refusals
 from asgi_export.limiter.sliding_window import Decision, Rule, Usage, decide
-from asgi_export.measure import Figure
+from asgi_export.measure import Metric
 from asgi_export.redis_client.driver import Reply, StoreDown
 from asgi_export.redis_client.script import Script, read_script
 from asgi_export.redis_client.shared import OnFailure, SharedRedis, expect
@@ -27,9 +27,9 @@ class RedisStore:
 
     When Redis is slow or gone no hit waits longer than `bound_seconds`, and none fails by an exception of the
     network: it is decided by `on_failure`; see `Fallback` for the bounds on what is then admitted. `instances` is the
-    number of processes that share the limit. After three failures in a row Redis is left alone and probed, after
-    0.25 s first and every 5 s last; when it answers, it is told the hits of the outage and decides again. `redis` is
-    the connection with all that, which other counters of the process may share.
+    number of processes that share the limit. After three failures in a row the circuit opens and Redis is probed,
+    after 0.25 s first and every 5 s last; when it answers, the hits of the outage are reported to it and it decides
+    again. `redis` is the connection with all that, which other counters of the process may share.
 
     `decisions` counts hits, `fallbacks` those that were decided without Redis, `kept_refusals` those that were
     refused without a round trip. `clock_ns` serves kept refusals and the local window only.
@@ -67,14 +67,14 @@ class RedisStore:
         await self.redis.start(self)
 
     async def check(self) -> None:
-        """Raises `Unavailable` when Redis does not answer, or is left alone since it did not."""
+        """Raises `Unavailable` when Redis does not answer, or the circuit is open since it did not."""
         await self.redis.check()
 
-    def figures(self) -> Iterable[Figure]:
-        """What was decided without Redis, and whether Redis is left alone."""
-        yield Figure("limiter_fallbacks", self.fallbacks)
-        yield Figure("limiter_kept_refusals", self.kept_refusals)
-        yield Figure("limiter_store_down", self.redis.down)
+    def metrics(self) -> Iterable[Metric]:
+        """What was decided without Redis, and whether the circuit is open."""
+        yield Metric("limiter_fallbacks", self.fallbacks)
+        yield Metric("limiter_kept_refusals", self.kept_refusals)
+        yield Metric("limiter_store_down", self.redis.down)
 
     async def close(self) -> None:
         """Break the connection off, unless others use it too, and stop probing. May be called twice."""
@@ -133,7 +133,7 @@ class RedisStore:
                 raise
         return count
 
-    def _account(self, missed: HandIn) -> list[bytes]:
+    def _account(self, missed: MissedHits) -> list[bytes]:
         now_ns = self._clock_ns()
         ages = [(now_ns - stamp) // 1000 for stamp in (*missed.unseen, *missed.seen)]
         return [b"%d" % n for n in (_microseconds(missed.longest_ns), missed.most, len(missed.unseen), *ages)]

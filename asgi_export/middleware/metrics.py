@@ -1,6 +1,6 @@
 """What `/metrics` tells, in the Prometheus text format, by prometheus-client (the extra `metrics`).
 
-With several workers each process writes its figures into `PROMETHEUS_MULTIPROC_DIR`, which must be set before
+With several workers each process writes its metrics into `PROMETHEUS_MULTIPROC_DIR`, which must be set before
 the first import, and any of them answers for all. What a dead process has counted stays; what ran in it does not.
 """
 
@@ -19,7 +19,7 @@ from asgi_export.asgi.context import RequestContext
 from asgi_export.export.plan import EXPORT, Export
 from asgi_export.export.receipt import RECEIPT, Receipt
 from asgi_export.measure import Measured
-from asgi_export.middleware.metrics_live import LiveFigures
+from asgi_export.middleware.metrics_live import LiveMetrics
 from asgi_export.middleware.rate_limit import ADMISSION, Admission
 
 try:
@@ -64,7 +64,7 @@ class _Ended(NamedTuple):
 
 
 class Metrics:
-    """The figures of one service. Labels come from the catalogue and from fixed sets, never from a client.
+    """The metrics of one service. Labels come from the catalogue and from fixed sets, never from a client.
 
     `measured` are looked at before an answer, and every `refresh_seconds` between `start` and `stop`.
     """
@@ -89,8 +89,8 @@ class Metrics:
         )
         self._status = cache(self._responses.labels)  # there are few, and `labels` takes longer than counting
         self._decision = cache(self._decisions.labels)
-        self._figures = cache(self._figures_of)
-        self._live = LiveFigures(self._registry, measured)
+        self._series = cache(self._series_of)
+        self._live = LiveMetrics(self._registry, measured)
         self._refresh_seconds = refresh_seconds
         self._refreshing: asyncio.Task[None] | None = None
         self._running_here = 0
@@ -98,7 +98,7 @@ class Metrics:
 
     async def start(self) -> None:
         """Look at what is measured from now on."""
-        self._refreshing = asyncio.create_task(self._refresh(), name="asgi-export figures")
+        self._refreshing = asyncio.create_task(self._refresh(), name="asgi-export metrics")
 
     async def stop(self) -> None:
         """Look once more, and end it. May be called twice."""
@@ -158,7 +158,7 @@ class Metrics:
                 key = (export.dataset.name, export.format.name, str(receipt.ending))
                 alike.setdefault(key, []).append((receipt, seconds))
         for key, found in alike.items():
-            exports, rows, sent, export_seconds, first_byte = self._figures(*key)
+            exports, rows, sent, export_seconds, first_byte = self._series(*key)
             exports.inc(len(found))
             rows.inc(sum([receipt.rows for receipt, _ in found]))
             sent.inc(sum([receipt.bytes for receipt, _ in found]))
@@ -167,7 +167,7 @@ class Metrics:
                 if receipt.first_byte_seconds is not None:
                     first_byte.observe(receipt.first_byte_seconds)
 
-    def _figures_of(
+    def _series_of(
         self, dataset: str, name: str, ending: str
     ) -> tuple[Counter, Counter, Counter, Histogram, Histogram]:
         """What an export that ended so adds to."""

@@ -1,7 +1,7 @@
-"""Figures that are looked at, not counted as requests pass: how full pools are, what the limiter has decided alone.
+"""Metrics that are looked at, not counted as requests pass: how full pools are, what the limiter has decided alone.
 
 Whoever answers `/metrics` can look into its own process only, and what other processes know must be in their files
-by then: so each looks at its own figures every second, and again before it answers.
+by then: so each looks at its own metrics every second, and again before it answers.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from asgi_export.measure import Figure, Measured
+from asgi_export.measure import Measured, Metric
 
-with suppress(ImportError):  # nobody makes figures live then
+with suppress(ImportError):  # nobody makes metrics live then
     from prometheus_client import CollectorRegistry, Counter, Gauge
 
 logger = logging.getLogger("asgi_export")
@@ -24,7 +24,7 @@ logger = logging.getLogger("asgi_export")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a figure means; `grows` is one that never falls, which Prometheus calls a counter."""
+    """What a metric means; `grows` is one that never falls, which Prometheus calls a counter."""
 
     meaning: str
     grows: bool = False
@@ -47,8 +47,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 
 
-class LiveFigures:
-    """The figures of `measured`, written into a registry by `refresh`; those of several that are alike are summed."""
+class LiveMetrics:
+    """The metrics of `measured`, written into a registry by `refresh`; those of several that are alike are summed."""
 
     def __init__(self, registry: CollectorRegistry, measured: Sequence[Measured]) -> None:
         def metric(name: str, kind: Kind) -> Any:
@@ -65,23 +65,23 @@ class LiveFigures:
     def refresh(self) -> None:
         """Look at all of them, and write what has changed."""
         sums: dict[tuple[str, str], float] = {}
-        for figure in self._figures():
-            if figure.name in KINDS:
-                place = (figure.name, figure.source)
-                sums[place] = sums.get(place, 0.0) + figure.value
+        for metric in self._series():
+            if metric.name in KINDS:
+                place = (metric.name, metric.source)
+                sums[place] = sums.get(place, 0.0) + metric.value
         for place, value in sums.items():
             before = self._written.get(place, 0.0)
             if value != before:
                 self._write(*place, value, before)
                 self._written[place] = value
 
-    def _figures(self) -> Iterator[Figure]:
+    def _series(self) -> Iterator[Metric]:
         """Whoever fails is not asked again: the others and the requests are still to be counted."""
         for measured in list(self._measured):
             try:
-                yield from measured.figures()
+                yield from measured.metrics()
             except Exception:
-                logger.exception("the figures of %s are left out from now on", type(measured).__name__)
+                logger.exception("the metrics of %s are left out from now on", type(measured).__name__)
                 self._measured.remove(measured)
 
     def _write(self, name: str, source: str, value: float, before: float) -> None:

@@ -83,7 +83,7 @@ class SharedRedis:
 
     @property
     def down(self) -> bool:
-        """Whether Redis is left alone, since it did not answer."""
+        """Whether the circuit is open, as Redis did not answer."""
         return self._breaker.open
 
     @property
@@ -116,7 +116,7 @@ class SharedRedis:
             memory = await self._link.call(_MEMORY, self.patient_seconds)
         except StoreDown as error:
             self._breaker.trip()
-            self._leave_alone(error)
+            self._open_circuit(error)
             return
         policy = _eviction_policy(memory)
         if policy != "noeviction":
@@ -127,7 +127,7 @@ class SharedRedis:
             )
 
     async def check(self) -> None:
-        """Raises `Unavailable` when Redis does not answer, or is left alone since it did not."""
+        """Raises `Unavailable` when Redis does not answer, or the circuit is open since it did not."""
         if self._breaker.open:
             raise Unavailable(f"the limit store {self.place} does not answer")
         try:
@@ -153,10 +153,10 @@ class SharedRedis:
     async def ask(self, script: Script, key: bytes, *words: bytes, seconds: float = 0.0) -> Reply:
         """What a script on one key answers, within `seconds`, by default the bound.
 
-        Raises `StoreDown` when there is no answer or an error, and at once while Redis is left alone.
+        Raises `StoreDown` when there is no answer or an error, and at once while the circuit is open.
         """
         if self._breaker.open:
-            raise StoreDown("left alone")
+            raise StoreDown("circuit open")
         try:
             reply = await self._ask(script, key, *words, seconds=seconds)
         except StoreDown as error:
@@ -183,11 +183,11 @@ class SharedRedis:
         if not self._counters:
             return  # closed, and nobody to recover for
         if self._breaker.failed(error.occasion):
-            self._leave_alone(error)
+            self._open_circuit(error)
         elif self._recovery is None and not self._breaker.open:
             self._recover_later()  # for what was decided alone, though Redis is still asked
 
-    def _leave_alone(self, error: StoreDown) -> None:
+    def _open_circuit(self, error: StoreDown) -> None:
         """The breaker has opened."""
         logger.error("limit store %s does not answer (%s); on_failure=%s decides", self.place, error, self.on_failure)
         self._down_since = asyncio.get_running_loop().time()
@@ -212,7 +212,7 @@ class SharedRedis:
         if self._breaker.open:
             self._breaker.close()
             logger.info(
-                "limit store %s answers again after %.1f s; handed in %d counts",
+                "limit store %s answers again after %.1f s; reported %d counts that it missed",
                 self.place,
                 loop.time() - self._down_since,
                 told,
@@ -224,7 +224,7 @@ class SharedRedis:
         await self._ask(_PROBE, key, seconds=self.patient_seconds)
 
     async def _catch_up(self) -> int:
-        """Have all counters hand in what they have; how much. While one does, another may have got more to tell."""
+        """Have all counters report what Redis missed; how much. While one does, another may have got more to tell."""
         count, told = 0, -1
         while told != self._told:
             told = self._told

@@ -24,7 +24,7 @@ from asgi_export.asgi.message import ASGIApp
 from asgi_export.asgi.pump import PRODUCER
 from asgi_export.extras import extra
 from asgi_export.service import make_export_app, make_service, make_store
-from asgi_export.serving.signals import Orders, orders_by_pipe, orders_by_signals
+from asgi_export.serving.signals import StopSignals, signals_of_process, signals_of_worker
 from asgi_export.settings import Settings, load_settings
 
 CLOSE_SECONDS = 2.0
@@ -65,7 +65,7 @@ def server_room(settings: Settings) -> MakeServer:
 
 def serve_alone(settings: Settings, listening: socket.socket) -> int:
     """Serve in this process until signals end it: the exit code."""
-    return asyncio.run(_serve(settings, listening, orders_by_signals))
+    return asyncio.run(_serve(settings, listening, signals_of_process))
 
 
 def serve_as_worker(listening: socket.socket, words: Connection) -> None:
@@ -73,38 +73,38 @@ def serve_as_worker(listening: socket.socket, words: Connection) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     settings = load_settings({}, os.environ)
-    raise SystemExit(asyncio.run(_serve(settings, listening, partial(orders_by_pipe, words))))
+    raise SystemExit(asyncio.run(_serve(settings, listening, partial(signals_of_worker, words))))
 
 
 async def _serve(
-    settings: Settings, listening: socket.socket, listen: Callable[[], AbstractContextManager[Orders]]
+    settings: Settings, listening: socket.socket, listen: Callable[[], AbstractContextManager[StopSignals]]
 ) -> int:
     store = make_store(settings)
     exports = make_export_app(settings, store)
     server = server_room(settings)(make_service(settings, exports, store), settings, listening)
-    with listen() as orders:
+    with listen() as signals:
         serving = asyncio.ensure_future(server.serve())
-        await _first(serving, orders.draining.wait())
+        await _first(serving, signals.draining.wait())
         if serving.done():
             serving.result()
-            return 0 if orders.draining.is_set() else NOT_STARTED
-        seconds = await _drain(exports, orders, settings.drain_seconds)
+            return 0 if signals.draining.is_set() else NOT_STARTED
+        seconds = await _drain(exports, signals, settings.drain_seconds)
         server.close(seconds)
-        if not orders.hurried.is_set():
-            await _first(serving, orders.hurried.wait(), asyncio.sleep(seconds + MARGIN_SECONDS))
-        await asyncio.wait({serving}, timeout=CLOSE_SECONDS if orders.hurried.is_set() else 0)
+        if not signals.forced.is_set():
+            await _first(serving, signals.forced.wait(), asyncio.sleep(seconds + MARGIN_SECONDS))
+        await asyncio.wait({serving}, timeout=CLOSE_SECONDS if signals.forced.is_set() else 0)
     _conclude(serving)
     return 0
 
 
-async def _drain(exports: ExportApp, orders: Orders, drain_seconds: float) -> float:
+async def _drain(exports: ExportApp, signals: StopSignals, drain_seconds: float) -> float:
     """Let the exports end, or break them off: the seconds that connections may still take."""
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + drain_seconds
     exports.drain()
-    await _first(exports.idle(), orders.hurried.wait(), asyncio.sleep(drain_seconds))
+    await _first(exports.idle(), signals.forced.wait(), asyncio.sleep(drain_seconds))
     await exports.stop()
-    left = 0.0 if orders.hurried.is_set() else give_up_at - loop.time()
+    left = 0.0 if signals.forced.is_set() else give_up_at - loop.time()
     return max(left, CLOSE_SECONDS)  # the last bytes of an export that ended may be on their way to a slow client
 
 

@@ -1,4 +1,4 @@
-"""What a serving process is told from outside: to drain, and to hurry."""
+"""What a serving process is told from outside: to drain, and to force."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from multiprocessing.connection import Connection
 from threading import Thread
 
 DRAIN = "drain"
-HURRY = "hurry"
+FORCE = "force"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 TWICE_SECONDS = 0.25
 """Signals closer together are one: shells, containers and wrappers pass on what the process has got already."""
 
 
-class Orders:
+class StopSignals:
     """Two events of one event loop, which signal handlers and threads may set. Made while that loop runs."""
 
     def __init__(self) -> None:
         self.draining = asyncio.Event()
-        self.hurried = asyncio.Event()
+        self.forced = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
     def drain(self) -> None:
         """Answer new requests 503, and end when the running exports have."""
         self._tell(self.draining)
 
-    def hurry(self) -> None:
+    def force(self) -> None:
         """End now."""
         self._tell(self.draining)
-        self._tell(self.hurried)
+        self._tell(self.forced)
 
     def _tell(self, event: asyncio.Event) -> None:
         with suppress(RuntimeError):  # the loop has been closed: the end is over
@@ -41,13 +41,13 @@ class Orders:
 
 
 class OnSignal:
-    """A signal handler: the first signal calls `drain`, another one `hurry`."""
+    """A signal handler: the first signal calls `drain`, another one `force`."""
 
     def __init__(
-        self, drain: Callable[[], None], hurry: Callable[[], None], clock: Callable[[], float] = time.monotonic
+        self, drain: Callable[[], None], force: Callable[[], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._drain = drain
-        self._hurry = hurry
+        self._force = force
         self._clock = clock
         self._first: float | None = None
 
@@ -57,7 +57,7 @@ class OnSignal:
             self._first = now
             self._drain()
         elif now - self._first >= TWICE_SECONDS:
-            self._hurry()
+            self._force()
 
 
 class Held:
@@ -91,32 +91,32 @@ def on_signals(handler: OnSignal) -> Iterator[None]:
 
 
 @contextmanager
-def orders_by_signals() -> Iterator[Orders]:
-    """Orders of a process that runs alone."""
-    orders = Orders()
-    with on_signals(OnSignal(orders.drain, orders.hurry)):
-        yield orders
+def signals_of_process() -> Iterator[StopSignals]:
+    """StopSignals of a process that runs alone."""
+    signals = StopSignals()
+    with on_signals(OnSignal(signals.drain, signals.force)):
+        yield signals
 
 
 @contextmanager
-def orders_by_pipe(words: Connection) -> Iterator[Orders]:
-    """Orders of a worker: the words of its supervisor, whose death is an order to drain too.
+def signals_of_worker(words: Connection) -> Iterator[StopSignals]:
+    """StopSignals of a worker: the words of its supervisor, whose death means to drain too.
 
     SIGTERM is to drain and SIGINT is left to the supervisor: service managers send the one, terminals the other,
     to all processes at once, and the supervisor passes it on; that must not count twice.
     """
-    orders = Orders()
-    signal.signal(signal.SIGTERM, lambda *_: orders.drain())
-    Thread(target=_listen, args=(words, orders), name="asgi-export orders", daemon=True).start()
+    signals = StopSignals()
+    signal.signal(signal.SIGTERM, lambda *_: signals.drain())
+    Thread(target=_listen, args=(words, signals), name="asgi-export signals", daemon=True).start()
     try:
-        yield orders
+        yield signals
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _listen(words: Connection, orders: Orders) -> None:
-    told = {DRAIN: orders.drain, HURRY: orders.hurry}
+def _listen(words: Connection, signals: StopSignals) -> None:
+    told = {DRAIN: signals.drain, FORCE: signals.force}
     with suppress(EOFError, OSError):
         while True:
             told[words.recv()]()
-    orders.drain()
+    signals.drain()

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from asgi_export.serving.process import CLOSE_SECONDS, NOT_STARTED
-from asgi_export.serving.signals import DRAIN, HURRY, OnSignal, on_signals
+from asgi_export.serving.signals import DRAIN, FORCE, OnSignal, on_signals
 
 logger = logging.getLogger("asgi_export")
 
@@ -43,7 +43,7 @@ class _Worker:
 class Supervisor:
     """Keeps `count` processes running `work` until a signal ends them.
 
-    SIGINT and SIGTERM have them drain, a second one has them hurry, SIGHUP goes to all of them. A worker that has
+    SIGINT and SIGTERM have them drain, a second one has them force, SIGHUP goes to all of them. A worker that has
     not ended `END_SECONDS` after its `drain_seconds` is killed. Where the supervisor is killed, they drain.
     """
 
@@ -61,7 +61,7 @@ class Supervisor:
         """Start the workers and return when all have ended: 0, or 1 where one could not start or had to be killed."""
         signal.signal(signal.SIGHUP, lambda *_: self._signalled.send(HANG_UP))
         resource_tracker.ensure_running()  # when it starts it lets signals through; see `_start`
-        with on_signals(OnSignal(lambda: self._signalled.send(DRAIN), lambda: self._signalled.send(HURRY))):
+        with on_signals(OnSignal(lambda: self._signalled.send(DRAIN), lambda: self._signalled.send(FORCE))):
             for _ in range(self._count):
                 self._start()
             self._watch()
@@ -92,8 +92,8 @@ class Supervisor:
     def _handle(self, word: str) -> None:
         if word == DRAIN:
             self._end()
-        elif word == HURRY:
-            self._tell(HURRY)
+        elif word == FORCE:
+            self._tell(FORCE)
         else:
             self._hang_up()
 

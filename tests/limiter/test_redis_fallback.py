@@ -1,8 +1,8 @@
-"""What was decided without the store is remembered, within bounds, until it is handed in."""
+"""What was decided without the store is remembered, within bounds, until it is reported."""
 
 from __future__ import annotations
 
-from asgi_export.limiter.outage import _MOST_HANDED_IN, Fallback
+from asgi_export.limiter.outage import _MOST_MISSED, Fallback
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
 from asgi_export.redis_client.shared import OnFailure
 from tests.limiter.subject import MovableClock, finished
@@ -74,7 +74,7 @@ def test_of_a_key_the_newest_hits_are_kept_as_many_as_its_limit() -> None:
     hit(fallback, clock, rules=(Rule(10**9, NANOSECONDS),))
     taken = fallback.take()
     assert taken
-    assert taken.unseen.maxlen == _MOST_HANDED_IN
+    assert taken.unseen.maxlen == _MOST_MISSED
 
 
 def test_no_more_keys_are_kept_than_the_bound_and_the_oldest_goes() -> None:

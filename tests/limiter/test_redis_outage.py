@@ -13,7 +13,7 @@ import pytest
 
 from asgi_export.asgi.context import REQUEST_ID
 from asgi_export.errors import Unavailable
-from asgi_export.limiter.outage import HandIn
+from asgi_export.limiter.outage import MissedHits
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
 from asgi_export.logs import RequestIds
@@ -128,7 +128,7 @@ def test_allow_admits_everything(empty_redis: RedisServer) -> None:
 
 
 @pytest.mark.parametrize(("policy", "used_after"), [("local", 10), ("allow", 10), ("deny", 4)])
-def test_hits_of_the_outage_are_handed_in_where_the_data_was_kept(policy: OnFailure, used_after: int) -> None:
+def test_hits_of_the_outage_are_reported_where_the_data_was_kept(policy: OnFailure, used_after: int) -> None:
     """Each hit once: four before, six in the outage, and the shared window is full."""
 
     async def scenario(store: RedisStore, other: RedisStore) -> None:
@@ -162,7 +162,7 @@ def test_a_server_that_lost_its_data_is_told_the_hits_from_before_too(empty_redi
     with_stores(empty_redis, scenario, 2)
 
 
-def test_hits_of_two_instances_are_handed_in_in_order(empty_redis: RedisServer) -> None:
+def test_hits_of_two_instances_are_reported_in_order(empty_redis: RedisServer) -> None:
     """The list stays ascending and bounded by the limit, and expires with its newest hit."""
 
     async def scenario(one: RedisStore, other: RedisStore) -> None:
@@ -182,7 +182,7 @@ def test_hits_of_two_instances_are_handed_in_in_order(empty_redis: RedisServer) 
     with_stores(empty_redis, scenario, 2)
 
 
-def test_a_hit_that_has_left_its_window_is_not_handed_in(empty_redis: RedisServer) -> None:
+def test_a_hit_that_has_left_its_window_is_not_reported(empty_redis: RedisServer) -> None:
     rules = (Rule(3, NANOSECONDS // 10),)
 
     async def scenario(store: RedisStore) -> None:
@@ -339,7 +339,7 @@ def test_what_could_not_be_handed_in_is_handed_in_by_the_next_probe(empty_redis:
         good, bad = store._catch_up_script, Script(b"return redis.error_reply('not now')")
         put_back = store._fallback.put_back
 
-        def notice(taken: HandIn) -> None:
+        def notice(taken: MissedHits) -> None:
             store._catch_up_script = good
             put_back(taken)
 

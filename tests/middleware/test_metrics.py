@@ -18,7 +18,7 @@ from asgi_export.asgi.context import context_of
 from asgi_export.errors import Unavailable
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import Decision, Rule
-from asgi_export.measure import Figure, Measured
+from asgi_export.measure import Measured, Metric
 from asgi_export.middleware.metrics import MOST_ENDED, MULTIPROCESS, Metrics, forget_the_dead
 from asgi_export.middleware.metrics_live import KINDS, Kind
 from asgi_export.middleware.rate_limit import ADMISSION, Admission
@@ -30,10 +30,10 @@ from tests.doubles import Client, http_scope
 class Told:
     """Something that is as the test says."""
 
-    def __init__(self, *figures: Figure) -> None:
-        self.now: Sequence[Figure] = figures
+    def __init__(self, *figures: Metric) -> None:
+        self.now: Sequence[Metric] = figures
 
-    def figures(self) -> Iterable[Figure]:
+    def metrics(self) -> Iterable[Metric]:
         return self.now
 
 
@@ -44,42 +44,42 @@ class SilentStore(MemoryStore):
         raise Unavailable("the store does not answer")
 
 
-def figures_in(metrics: Metrics) -> Mapping[str, float]:
+def metrics_in(metrics: Metrics) -> Mapping[str, float]:
     """What is told of us, without `asgi_export_`."""
     text = metrics.render()[1].decode()
     return {name: float(value) for name, value in re.findall(r"^asgi_export_(\S+) (\S+)$", text, re.MULTILINE)}
 
 
 def test_figures_are_those_of_the_moment_of_the_question() -> None:
-    told = Told(Figure("worker_jobs", 3), Figure("limiter_fallbacks", 5))
+    told = Told(Metric("worker_jobs", 3), Metric("limiter_fallbacks", 5))
     metrics = Metrics([told])
-    assert figures_in(metrics)["worker_jobs"] == 3
-    told.now = [Figure("worker_jobs", 1), Figure("limiter_fallbacks", 7)]
-    found = figures_in(metrics)
+    assert metrics_in(metrics)["worker_jobs"] == 3
+    told.now = [Metric("worker_jobs", 1), Metric("limiter_fallbacks", 7)]
+    found = metrics_in(metrics)
     assert (found["worker_jobs"], found["limiter_fallbacks_total"]) == (1, 7)
 
 
 def test_figures_of_several_are_summed_by_source() -> None:
-    one = Told(Figure("worker_jobs", 1), Figure("pool_connections", 2, "shop"))
-    metrics = Metrics([one, Told(Figure("pool_connections", 3, "shop"), Figure("pool_connections", 4, "other"))])
-    found = figures_in(metrics)
+    one = Told(Metric("worker_jobs", 1), Metric("pool_connections", 2, "shop"))
+    metrics = Metrics([one, Told(Metric("pool_connections", 3, "shop"), Metric("pool_connections", 4, "other"))])
+    found = metrics_in(metrics)
     assert found['pool_connections{source="shop"}'] == 5
     assert found['pool_connections{source="other"}'] == 4
 
 
 def test_a_name_that_nobody_knows_is_left_out() -> None:
-    assert "bogus" not in Metrics([Told(Figure("bogus", 1))]).render()[1].decode()
+    assert "bogus" not in Metrics([Told(Metric("bogus", 1))]).render()[1].decode()
 
 
 def test_one_who_fails_is_told_of_once_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
     class Failing(Told):
-        def figures(self) -> Iterable[Figure]:
+        def metrics(self) -> Iterable[Metric]:
             raise ZeroDivisionError
 
-    metrics = Metrics([Failing(), Told(Figure("worker_jobs", 2))])
-    assert figures_in(metrics)["worker_jobs"] == 2
-    assert figures_in(metrics)["worker_jobs"] == 2
-    assert caplog.text.count("the figures of Failing are left out") == 1
+    metrics = Metrics([Failing(), Told(Metric("worker_jobs", 2))])
+    assert metrics_in(metrics)["worker_jobs"] == 2
+    assert metrics_in(metrics)["worker_jobs"] == 2
+    assert caplog.text.count("the metrics of Failing are left out") == 1
 
 
 def test_every_figure_is_in_the_readme_with_its_labels() -> None:
@@ -99,7 +99,7 @@ def test_between_start_and_stop_figures_are_looked_at_without_a_question() -> No
         looks = 0
         thrice = asyncio.Event()
 
-        def figures(self) -> Iterable[Figure]:
+        def metrics(self) -> Iterable[Metric]:
             self.looks += 1
             if self.looks == 3:
                 self.thrice.set()
@@ -141,7 +141,7 @@ def test_requests_that_ended_are_counted_by_many_at_once_or_when_it_is_looked() 
 
     asyncio.run(scenario())
     assert counted() == MOST_ENDED + 2
-    assert figures_in(metrics)['limiter_decisions_total{decision="refused"}'] == MOST_ENDED + 2
+    assert metrics_in(metrics)['limiter_decisions_total{decision="refused"}'] == MOST_ENDED + 2
 
 
 def test_the_lifespan_begins_and_ends_it() -> None:
@@ -185,7 +185,7 @@ def test_decisions_are_what_the_limiter_said(store: MemoryStore, decisions: Mapp
         app = Observe(RateLimit(ExportApp([SimulatedDataset()]), store=store, limit=1), metrics=metrics)
         for _ in range(2):
             await Client().ask(app, "total=1")
-        return figures_in(metrics)
+        return metrics_in(metrics)
 
     found = asyncio.run(scenario())
     of_limiter = {name: value for name, value in found.items() if name.startswith("limiter_decisions_total")}
@@ -200,7 +200,7 @@ def test_the_parts_of_a_service_tell_figures_that_are_known() -> None:
         RedisStore("redis://127.0.0.1:1/0"),
         PostgresSource("postgresql://h/shop"),
     ]
-    found = {figure.name: figure.value for part in measured for figure in part.figures()}
+    found = {figure.name: figure.value for part in measured for figure in part.metrics()}
     assert found.keys() == KINDS.keys()
     assert not any(found.values())
 

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 
 from asgi_export.logs import set_up_logs
 from asgi_export.serving import supervisor
-from asgi_export.serving.signals import orders_by_pipe
+from asgi_export.serving.signals import signals_of_worker
 
 
 def say(word: str) -> None:
@@ -22,16 +22,16 @@ def say(word: str) -> None:
 
 
 def obeys(listening: socket.socket, words: Connection) -> None:
-    """Drains until it is told to hurry."""
+    """Drains until it is told to force."""
     asyncio.run(_obey(words))
 
 
 async def _obey(words: Connection) -> None:
-    with orders_by_pipe(words) as orders:
+    with signals_of_worker(words) as signals:
         say("started")
-        await orders.draining.wait()
+        await signals.draining.wait()
         say("drains")
-        await orders.hurried.wait()
+        await signals.forced.wait()
         say("hurries")
 
 

@@ -13,14 +13,14 @@ import pytest
 
 from asgi_export.serving.signals import (
     DRAIN,
-    HURRY,
+    FORCE,
     SIGNALS,
     TWICE_SECONDS,
     OnSignal,
     hold_signals,
     on_signals,
-    orders_by_pipe,
-    orders_by_signals,
+    signals_of_process,
+    signals_of_worker,
 )
 
 
@@ -31,7 +31,7 @@ class Told:
         self.words: list[str] = []
         self.now = 100.0
         self.handler = OnSignal(
-            lambda: self.words.append(DRAIN), lambda: self.words.append(HURRY), clock=lambda: self.now
+            lambda: self.words.append(DRAIN), lambda: self.words.append(FORCE), clock=lambda: self.now
         )
 
 
@@ -52,7 +52,7 @@ def test_the_first_signal_drains_and_the_next_hurries(number: signal.Signals) ->
         assert told.words == [DRAIN]
         told.now += TWICE_SECONDS
         signal.raise_signal(signal.SIGTERM)
-        assert told.words == [DRAIN, HURRY]
+        assert told.words == [DRAIN, FORCE]
 
 
 def test_signals_close_together_are_one() -> None:
@@ -84,26 +84,26 @@ def test_a_signal_that_comes_before_there_is_a_handler_is_kept(came: bool) -> No
 
 def test_orders_by_signals_wake_the_loop() -> None:
     async def scenario() -> None:
-        with orders_by_signals() as orders:
+        with signals_of_process() as signals:
             asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
             async with asyncio.timeout(10):
-                await orders.draining.wait()
-            assert not orders.hurried.is_set()
+                await signals.draining.wait()
+            assert not signals.forced.is_set()
 
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(("words", "hurried"), [([DRAIN], False), ([HURRY], True), ([DRAIN, HURRY], True)])
-def test_orders_by_pipe(words: list[str], hurried: bool) -> None:
+@pytest.mark.parametrize(("words", "forced"), [([DRAIN], False), ([FORCE], True), ([DRAIN, FORCE], True)])
+def test_orders_by_pipe(words: list[str], forced: bool) -> None:
     async def scenario() -> None:
         theirs, ours = Pipe(duplex=False)
-        with theirs, ours, orders_by_pipe(theirs) as orders:
+        with theirs, ours, signals_of_worker(theirs) as signals:
             for word in words:
                 ours.send(word)
             async with asyncio.timeout(10):
-                await (orders.hurried if hurried else orders.draining).wait()
-            assert orders.draining.is_set()
-            assert orders.hurried.is_set() is hurried
+                await (signals.forced if forced else signals.draining).wait()
+            assert signals.draining.is_set()
+            assert signals.forced.is_set() is forced
             await closed(ours)
 
     asyncio.run(scenario())
@@ -113,18 +113,18 @@ async def closed(ours: Any) -> None:
     """Have the thread that listens come to its end before its pipe goes."""
     ours.close()
     for thread in threading.enumerate():
-        if thread.name == "asgi-export orders":
+        if thread.name == "asgi-export signals":
             await asyncio.to_thread(thread.join, 10)
 
 
 def test_a_supervisor_that_is_gone_is_an_order_to_drain() -> None:
     async def scenario() -> None:
         theirs, ours = Pipe(duplex=False)
-        with theirs, orders_by_pipe(theirs) as orders:
+        with theirs, signals_of_worker(theirs) as signals:
             ours.close()
             async with asyncio.timeout(10):
-                await orders.draining.wait()
-            assert not orders.hurried.is_set()
+                await signals.draining.wait()
+            assert not signals.forced.is_set()
 
     asyncio.run(scenario())
 
@@ -134,12 +134,12 @@ def test_signals_of_a_worker_are_an_order_to_drain_however_many() -> None:
 
     async def scenario() -> None:
         theirs, ours = Pipe(duplex=False)
-        with theirs, ours, orders_by_pipe(theirs) as orders:
+        with theirs, ours, signals_of_worker(theirs) as signals:
             for _ in range(5):
                 signal.raise_signal(signal.SIGTERM)
             async with asyncio.timeout(10):
-                await orders.draining.wait()
-            assert not orders.hurried.is_set()
+                await signals.draining.wait()
+            assert not signals.forced.is_set()
             await closed(ours)
 
     asyncio.run(scenario())
@@ -147,7 +147,7 @@ def test_signals_of_a_worker_are_an_order_to_drain_however_many() -> None:
 
 def test_an_order_to_a_loop_that_is_closed_is_none() -> None:
     async def scenario() -> Any:
-        with orders_by_signals() as orders:
-            return orders
+        with signals_of_process() as signals:
+            return signals
 
-    asyncio.run(scenario()).hurry()
+    asyncio.run(scenario()).force()

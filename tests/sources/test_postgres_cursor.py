@@ -209,8 +209,8 @@ def test_a_source_tells_how_full_its_pool_is(shop: Shop) -> None:
     source = shop.source(name="shop", max_connections=1, wait_seconds=0.1)
 
     def told() -> dict[str, float]:
-        assert {figure.source for figure in source.figures()} == {"shop"}
-        return {figure.name.removeprefix("pool_"): figure.value for figure in source.figures()}
+        assert {figure.source for figure in source.metrics()} == {"shop"}
+        return {figure.name.removeprefix("pool_"): figure.value for figure in source.metrics()}
 
     async def scenario() -> None:
         datasets = {dataset.name: dataset for dataset in await source.start()}

@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from asgi_export.errors import ExportError, StartupError, Unavailable
-from asgi_export.measure import Figure
+from asgi_export.measure import Metric
 from asgi_export.sources.postgres.catalogue import ColumnForms, Relation, read_catalogue, read_stamp
 from asgi_export.sources.postgres.cursor import CopyQuery, PoolUse, PostgresCursor, Query, RowsQuery
 from asgi_export.sources.postgres.driver import (
@@ -192,14 +192,14 @@ class PostgresSource:
         except Exception as error:
             raise failure(self._name, error) from error
 
-    def figures(self) -> Iterable[Figure]:
+    def metrics(self) -> Iterable[Metric]:
         """The pool: connections that are open, those of them in use, who waits for one, and who got none."""
         pool = self._pool
         size, idle = (pool.get_size(), pool.get_idle_size()) if pool is not None else (0, 0)
-        yield Figure("pool_connections", size, self._name)
-        yield Figure("pool_connections_busy", size - idle, self._name)
-        yield Figure("pool_waiting", self._use.waiting, self._name)
-        yield Figure("pool_timeouts", self._use.timeouts, self._name)
+        yield Metric("pool_connections", size, self._name)
+        yield Metric("pool_connections_busy", size - idle, self._name)
+        yield Metric("pool_waiting", self._use.waiting, self._name)
+        yield Metric("pool_timeouts", self._use.timeouts, self._name)
 
     async def close(self) -> None:
         """Closes the connections, those of exports that still run after `CLOSE_SECONDS` too."""
