@@ -20,7 +20,7 @@ from asgi_export.access.plans import digest_of, new_key
 from asgi_export.app import PREFIX
 from asgi_export.errors import StartupError
 from asgi_export.export.parameters import shown
-from asgi_export.middleware.metrics import MULTIPROCESS
+from asgi_export.middleware.metrics import MULTIPROCESS, expect_folder
 from asgi_export.settings import SERVERS, TABLE, Settings, environment_of, load_settings
 from asgi_export.table import Dataset
 
@@ -111,6 +111,8 @@ async def look(settings: Settings) -> Sequence[Dataset]:
 
     if settings.api_keys:
         KeyFile(Path(settings.api_keys))
+    if settings.metrics:
+        expect_folder()
     await make_store(settings).close()
     app = make_export_app(settings)
     logging.disable(logging.WARNING)  # the server starts the sources again, and what they say is said then

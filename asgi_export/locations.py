@@ -101,6 +101,8 @@ def _database(location: str, max_seconds: float) -> Source | None:
 
 def _is_sqlite(path: Path) -> bool:
     try:
+        if not path.is_file():  # opening a pipe waits for its other end
+            return False
         with path.open("rb") as file:
             return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
     except OSError:

@@ -5,6 +5,7 @@ One table names every setting: its flag, its variable, its key in the file, and 
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -20,7 +21,9 @@ from asgi_export.toml_file import read_toml
 
 SERVERS = ("uvicorn", "hypercorn")
 POLICIES = ("local", "allow", "deny")
-STORE_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://")
+STORE_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://")
+
+_LOGIN = re.compile(r"//.*@", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,12 @@ def _read(setting: Setting, label: str, text: str) -> Any:
     try:
         return setting.parse(text)
     except (ValueError, KeyError, OverflowError):
-        raise StartupError(f"{label}={text}: expected {setting.expected}") from None
+        raise StartupError(f"{label}={_shown(text)}: expected {setting.expected}") from None
+
+
+def _shown(text: str) -> str:
+    """The operator's text in one line, without the login of an address."""
+    return _LOGIN.sub("//…@", text if text.isprintable() else ascii(text)[1:-1])
 
 
 def _from_file(path: Path) -> Sequence[tuple[str, Any]]:

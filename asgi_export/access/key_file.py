@@ -92,7 +92,7 @@ class KeyFile:
     def _look(self) -> tuple[int, int, int] | None:
         try:
             found = os.stat(self._path)
-        except OSError:
+        except (OSError, ValueError):  # a path with NUL
             return None
         return (found.st_ino, found.st_size, found.st_mtime_ns)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asgi_export.asgi.context import RequestContext
+from asgi_export.errors import StartupError
 from asgi_export.export.plan import EXPORT, Export
 from asgi_export.export.receipt import RECEIPT, Receipt
 from asgi_export.measure import Measured
@@ -53,6 +54,14 @@ def metrics_available() -> bool:
     return CollectorRegistry is not None
 
 
+def expect_folder() -> None:
+    """Raise `StartupError` if processes shall leave their figures where they cannot."""
+    folder = os.environ.get(MULTIPROCESS)
+    if folder is None or (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
+        return
+    raise StartupError(f"{MULTIPROCESS}={folder}: expected a folder that can be written to, or no such variable")
+
+
 class _Ended(NamedTuple):
     """A request that has ended, as it waits to be counted."""
 
@@ -66,10 +75,12 @@ class _Ended(NamedTuple):
 class Metrics:
     """The metrics of one service. Labels come from the catalogue and from fixed sets, never from a client.
 
-    `measured` are looked at before an answer, and every `refresh_seconds` between `start` and `stop`.
+    `measured` are looked at before an answer, and every `refresh_seconds` between `start` and `stop`. Raises
+    `StartupError` if `PROMETHEUS_MULTIPROC_DIR` is no folder that can be written to.
     """
 
     def __init__(self, measured: Sequence[Measured] = (), *, refresh_seconds: float = REFRESH_SECONDS) -> None:
+        expect_folder()
         self._registry = CollectorRegistry()
         self._responses = self._counter("responses", "Answers by status", ("status",))
         self._exports = self._counter("exports", "Exports that ended, by how", (*EXPORT_LABELS, "ending"))

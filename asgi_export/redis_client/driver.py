@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from asgi_export.errors import StartupError
+from asgi_export.redis_client.options import BadAddress, expect_address, expect_host
 
 try:
     from redis import exceptions
@@ -113,10 +114,16 @@ class Redis:
         self._secrets = _secrets(url)
         self._sentinels: Sequence[Any] = ()
         try:
+            expect_address(url)
             self._pool = self._open(url)
-        except (ValueError, TypeError, exceptions.RedisError):
-            # The reason is left out: it may quote a piece of the address.
+            connection = self._pool.make_connection()  # its constructor looks at most of the options
+        except BadAddress as error:
+            raise StartupError(f"limit store {place_of(url)}: {error}") from None
+        except (
+            Exception
+        ):  # whatever redis-py makes of it. The reason is left out: it may quote a piece of the address
             raise StartupError(f"limit store {place_of(url)}: {EXPECTED}") from None
+        _expect_certificates(url, connection)
 
     def wire(self) -> Wire:
         """A new connection, not connected yet; who asks closes it."""
@@ -141,7 +148,9 @@ class Redis:
             return self._open_sentinel(url, {**options, **_SENTINEL_SCHEMES[scheme]})
         if scheme == "unix":
             del options["socket_keepalive"]
-        return ConnectionPool.from_url(url, **options)
+        pool = ConnectionPool.from_url(url, **options)
+        expect_host(pool.connection_kwargs.get("host", ""))
+        return pool
 
     def _open_sentinel(self, url: str, options: dict[str, Any]) -> Any:
         """The pool of a service's master; user and password are the master's, the sentinels' own are options."""
@@ -149,7 +158,7 @@ class Redis:
         service, _, database = parts.path.strip("/").partition("/")
         asked = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
         login, _, hosts = parts.netloc.rpartition("@")
-        if not service or asked.keys() - {"sentinel_username", "sentinel_password"}:
+        if not service or not re.fullmatch("[0-9]{0,9}", database, re.ASCII):
             raise ValueError(EXPECTED)
         places = [_sentinel_address(host) for host in hosts.split(",")]
         # A sentinel that is gone must not use up the time of the next one, nor of the master.
@@ -171,6 +180,17 @@ class Redis:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+
+def _expect_certificates(url: str, connection: Any) -> None:
+    """Read the files that TLS needs, which redis-py does when it connects."""
+    context = getattr(connection, "ssl_context", None)
+    try:
+        if context is not None:
+            context.get()
+    except Exception as error:  # of the system, of OpenSSL, or of redis-py
+        reason = getattr(error, "strerror", None) or "its ssl_… options cannot be used"
+        raise StartupError(f"limit store {place_of(url)}: TLS: {reason}") from None
 
 
 def place_of(url: str) -> str:
@@ -202,4 +222,5 @@ def _sentinel_address(text: str) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     if not parts.hostname:
         raise ValueError(EXPECTED)
+    expect_host(parts.hostname)
     return parts.hostname, parts.port or _SENTINEL_PORT

