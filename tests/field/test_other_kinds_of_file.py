@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from asgi_export.errors import StartupError, Unavailable
+from asgi_export.errors import SourceFailed, StartupError
 from asgi_export.locations import open_location
 from asgi_export.sources.files.source import FileSource
 from asgi_export.sources.sqlite.source import SqliteSource
@@ -80,7 +80,7 @@ def test_a_folder_that_becomes_a_table_is_not_exported_any_more(tmp_path: Path) 
     write(tmp_path / "t/x.parquet", TABLE)
     dataset = started(tmp_path / "t")
     write(tmp_path / "t/_delta_log/x.json", TABLE)
-    with pytest.raises(Unavailable):
+    with pytest.raises(SourceFailed):
         read(dataset)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -15,28 +17,38 @@ from asgi_export.sources.files.kinds import Kind
 from asgi_export.sources.files.listing import Entry, FileChanged, OpenFile, Place
 
 
+class Reader(Protocol):
+    """How one file of an export is read, for the selected `names`.
+
+    `open` tells which columns the file has, and gives its batches of all of the names; an empty one is passed over.
+    """
+
+    @property
+    def names(self) -> Sequence[str]: ...
+    def open(self, file: OpenFile, limit: int | None) -> tuple[set[str], Iterator[Any]]: ...
+
+
 class FileCursor:
-    """The rows of the files of a place as record batches of exactly `fields`; a `BlockingCursor`.
+    """The rows of the files of a place in the batches that a reader gives; a `BlockingCursor`.
 
     The files are those that there are when it is entered. Raises `Unavailable` where a file is missing, does not
     answer or was written to meanwhile, and `SourceFailed` where it is damaged, where its values do not fit the
     dataset's types, where no file has a column any more, and after `interrupt`.
     """
 
-    def __init__(self, name: str, place: Place, kind: Kind, fields: pa.Schema, limit: int | None) -> None:
+    def __init__(self, name: str, place: Place, reader: Reader, limit: int | None) -> None:
         self._name = name
         self._place = place
-        self._kind = kind
-        self._fields = fields
+        self._reader = reader
         self._left = limit
-        self._missing = set(fields.names)
+        self._missing = set(reader.names)
         self._interrupted = threading.Event()
         self._waiting: list[Entry] = []
         self._open = ExitStack()
         self._file: OpenFile | None = None
-        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._batches: Iterator[Any] = iter(())
 
-    def __enter__(self) -> Iterator[pa.RecordBatch]:
+    def __enter__(self) -> Iterator[Any]:
         try:
             self._waiting = self._place.entries()[::-1]
         except OSError as error:
@@ -47,10 +59,10 @@ class FileCursor:
         self._waiting = []
         self._end()
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
+    def __iter__(self) -> Iterator[Any]:
         return self
 
-    def __next__(self) -> pa.RecordBatch:
+    def __next__(self) -> Any:
         """The next batch, of one row at least. No reference to it is kept."""
         try:
             batch = self._next_batch()
@@ -62,7 +74,7 @@ class FileCursor:
         """Makes the next batch a failure; the one that is being read is small."""
         self._interrupted.set()
 
-    def _next_batch(self) -> pa.RecordBatch:
+    def _next_batch(self) -> Any:
         while self._left != 0:
             if self._interrupted.is_set():
                 raise SourceFailed(f"{self._name}: interrupted")
@@ -73,18 +85,16 @@ class FileCursor:
             if batch is None:
                 file.check()
                 self._end()
-            elif batch.num_rows:
-                return self._limited(self._conformed(batch, file), file)
+            elif len(batch):
+                return self._limited(batch, file)
         raise StopIteration
 
     def _begin(self) -> OpenFile | None:
         if not self._waiting:
             return None
         file = self._open.enter_context(self._place.open(self._waiting.pop()))
-        found = set(self._kind.schema(file.content()).names)
+        found, self._batches = self._reader.open(file, self._left)
         self._expect_columns(found.union(dict(file.entry.partition)))
-        wanted = [name for name in self._fields.names if name in found]
-        self._batches = self._kind.batches(file.content(), wanted or sorted(found)[:1], self._left)
         self._file = file
         return file
 
@@ -98,19 +108,14 @@ class FileCursor:
         self._batches, self._file = iter(()), None
         self._open.close()
 
-    def _limited(self, batch: pa.RecordBatch, file: OpenFile) -> pa.RecordBatch:
+    def _limited(self, batch: Any, file: OpenFile) -> Any:
         """At most the rows that are left; elsewhere than here, a look at the file is a request, made at the end."""
         if self._left is not None:
-            batch = batch.slice(0, min(self._left, batch.num_rows))
-            self._left -= batch.num_rows
+            batch = batch[: self._left] if self._left < len(batch) else batch
+            self._left -= len(batch)
         if self._place.is_local or self._left == 0:
             file.check()
         return batch
-
-    def _conformed(self, batch: pa.RecordBatch, file: OpenFile) -> pa.RecordBatch:
-        partition = dict(file.entry.partition)
-        columns = [_column(batch, field, partition) for field in self._fields]
-        return pa.RecordBatch.from_arrays(columns, schema=self._fields)
 
     def _failure(self, error: Exception) -> Exception:
         """What a client may know; the cause, which names the file, is for the log."""
@@ -131,6 +136,32 @@ def may_pass(error: Exception, *, local: bool) -> bool:
     if error.errno is None:
         return not local or isinstance(error, FileNotFoundError)
     return error.errno == errno.ENOENT or error.errno not in LASTING
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnReader:
+    """Record batches of exactly `fields`: columns that a file lacks are null, or what its folders say."""
+
+    kind: Kind
+    fields: pa.Schema
+
+    @property
+    def names(self) -> Sequence[str]:
+        return [field.name for field in self.fields]
+
+    def open(self, file: OpenFile, limit: int | None) -> tuple[set[str], Iterator[pa.RecordBatch]]:
+        """The columns and batches of one file. Raises `pa.ArrowInvalid` where a value does not fit its field."""
+        found = set(self.kind.schema(file.content()).names)
+        wanted = [name for name in self.names if name in found]
+        batches = self.kind.batches(file.content(), wanted or sorted(found)[:1], limit)
+        return found, self._conformed(batches, dict(file.entry.partition))
+
+    def _conformed(
+        self, batches: Iterator[pa.RecordBatch], partition: Mapping[str, str | None]
+    ) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            columns = [_column(batch, field, partition) for field in self.fields]
+            yield pa.RecordBatch.from_arrays(columns, schema=self.fields)
 
 
 def _column(batch: pa.RecordBatch, field: pa.Field, partition: Mapping[str, str | None]) -> pa.Array:

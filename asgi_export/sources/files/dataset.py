@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,10 @@ import pyarrow as pa
 
 from asgi_export.errors import StartupError
 from asgi_export.sources.arrow_types import column_of
-from asgi_export.sources.files.cursor import FileCursor
+from asgi_export.sources.files.cursor import ColumnReader, FileCursor
 from asgi_export.sources.files.damage import DAMAGE
 from asgi_export.sources.files.delimited import Delimited
+from asgi_export.sources.files.json_lines import JsonDataset, JsonLines, declared_type
 from asgi_export.sources.files.kinds import KINDS, TEXT_KINDS, Kind
 from asgi_export.sources.files.listing import Entry, NotPlainFiles, Place, find_place
 from asgi_export.sources.files.location import SERVED
@@ -50,10 +52,10 @@ class FileDataset:
     def open(self, selection: Selection) -> FileCursor:
         """A cursor over the selected columns, in the order of the selection."""
         fields = pa.schema([self.schema.field(name) for name in selection.columns])
-        return FileCursor(self.name, self.place, self.kind, fields, selection.limit)
+        return FileCursor(self.name, self.place, ColumnReader(self.kind, fields), selection.limit)
 
 
-def open_dataset(location: str, name: str, options: Pairs = ()) -> FileDataset:
+def open_dataset(location: str, name: str, options: Pairs = ()) -> FileDataset | JsonDataset:
     """List the files of a location and read the columns of each. Raises `StartupError`: why, what to do."""
     try:
         place = find_place(location)
@@ -64,12 +66,33 @@ def open_dataset(location: str, name: str, options: Pairs = ()) -> FileDataset:
     except DAMAGE as error:
         raise StartupError(f"{_line(error)}; expected a file, a folder or a glob that can be read") from error
     kind = _kind(entries, options)
+    if isinstance(kind, JsonLines):
+        return _json_dataset(name, place, entries, kind)
     schemas = [(entry, _schema(place, entry, kind)) for entry in entries]
     remarks = _remarks(place, entries, kind) if isinstance(kind, Delimited) else ()
     return FileDataset(name, place, kind, _with_partitions(place, _unified(place, schemas), entries), remarks)
 
 
-def _kind(entries: Sequence[Entry], options: Pairs) -> Kind:
+def _json_dataset(name: str, place: Place, entries: Sequence[Entry], kind: JsonLines) -> JsonDataset:
+    """The columns are the keys of all files, in the order of their first appearance, then those of the folders."""
+    types: dict[str, set[type]] = {}
+    for entry in entries:
+        with _reading(place, entry), place.open(entry) as file:
+            for key, found in kind.scanned(file.content()).items():
+                types.setdefault(key, set()).update(found)
+    keys = pa.schema([(key, pa.null()) for key in types])
+    folders = list(_with_partitions(place, keys, entries))[len(types) :]
+    columns = [Column(key, declared_type(found)) for key, found in types.items()]
+    columns += [Column(field.name, str(field.type)) for field in folders]
+    if not columns:
+        raise StartupError("has no columns; expected a line of JSON at least")
+    return JsonDataset(name, place, kind, columns, {field.name: _PYTHON[field.type] for field in folders})
+
+
+_PYTHON: dict[pa.DataType, type] = {pa.int64(): int, pa.string(): str}
+
+
+def _kind(entries: Sequence[Entry], options: Pairs) -> Kind | JsonLines:
     kinds = {entry.kind for entry in entries}
     if "" in kinds:
         raise StartupError(f"not a kind that can be served; expected {SERVED}")
@@ -77,6 +100,8 @@ def _kind(entries: Sequence[Entry], options: Pairs) -> Kind:
         raise StartupError(f"holds files of several kinds ({', '.join(sorted(kinds))}); name one: folder/*.parquet")
     kind = kinds.pop()
     found = read_options(options, kind)
+    if kind == "jsonl":
+        return JsonLines(**found)
     return TEXT_KINDS[kind](**found) if kind in TEXT_KINDS else KINDS[kind]
 
 
@@ -100,15 +125,22 @@ def _label(place: Place, entry: Entry) -> str:
     return "" if entry.path == place.base else f"{entry.path.removeprefix(place.base).strip('/')} "
 
 
+@contextmanager
+def _reading(place: Place, entry: Entry) -> Iterator[None]:
+    """Make a `StartupError` of what a file raises that is no file of its kind."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise StartupError(f"{_label(place, entry)}cannot be read as {entry.kind}: {_line(error)}") from error
+
+
 def _schema(place: Place, entry: Entry, kind: Kind) -> pa.Schema:
     label = _label(place, entry)
-    try:
+    with _reading(place, entry):
         with place.open(entry) as file:
             schema = kind.schema(file.content())
         names = Counter(schema.names)
         str(schema)  # a name within a type may be no UTF-8, and is not looked at before
-    except DAMAGE as error:
-        raise StartupError(f"{label}cannot be read as {entry.kind}: {_line(error)}") from error
     for name, count in names.items():
         if count > 1:
             raise StartupError(f"{label}has two columns {name!r}; expected each name once")

@@ -19,7 +19,7 @@ COLUMN_SUFFIXES = {
     ".feather": "arrow",
     ".ipc": "arrow",
 }
-TEXT_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv"}
+TEXT_SUFFIXES = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 """What a file's name says of what it holds. Text may be compressed, as `.csv.gz`."""
 

@@ -17,7 +17,7 @@ from asgi_export.errors import StartupError
 UTF8 = "utf-8"
 Pairs = tuple[tuple[str, str], ...]
 
-_LOCAL = re.compile(r"(.+)\?((?:delimiter|encoding|null)=.*|[A-Za-z_]+=[^/]*)", re.DOTALL)
+_LOCAL = re.compile(r"(.+)\?((?:delimiter|encoding|null|scan)=.*|[A-Za-z_]+=[^/]*)", re.DOTALL)
 """Not a glob: its `?` is not followed by a name and an equals sign."""
 
 
@@ -56,7 +56,7 @@ def read_options(pairs: Pairs, kind: str) -> Mapping[str, str]:
             raise StartupError(f"option {name} is given twice")
         try:
             found[name] = OPTIONS[name].parse(text)
-        except ValueError:
+        except (ValueError, LookupError):
             raise StartupError(f"{name}={text!r}: expected {OPTIONS[name].expected}") from None
     return found
 
@@ -90,5 +90,10 @@ OPTIONS = {
     "delimiter": Option("one ASCII character that is no quote and no line end, or tab", _delimiter),
     "encoding": Option("a text encoding that Python knows, such as utf-8, utf-16, latin-1 or cp1252", _encoding),
     "null": Option("a text", str),
+    "scan": Option("all", {"all": "all"}.__getitem__),
 }
-KIND_OPTIONS: Mapping[str, tuple[str, ...]] = {"csv": tuple(OPTIONS), "tsv": tuple(OPTIONS), "jsonl": ("encoding",)}
+KIND_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "csv": ("delimiter", "encoding", "null"),
+    "tsv": ("delimiter", "encoding", "null"),
+    "jsonl": ("encoding", "scan"),
+}
