@@ -16,6 +16,7 @@ from asgi_export.redis_client.driver import StoreDown
 from asgi_export.redis_client.shared import SharedRedis
 from tests.limiter.lease_subject import redis_leases
 from tests.limiter.lease_trial import LIFE_US, MakeSubject
+from tests.limiter.movable_loop import LIFE_SECONDS, Clocks, with_clocks
 from tests.redis_server import RedisServer
 
 KEY = "ax:{1ec1c26b50d5d3c58d9583181af80766}:leases"
@@ -167,20 +168,21 @@ def test_a_refusal_writes_nothing(empty_redis: RedisServer) -> None:
 def test_an_export_longer_than_a_life_keeps_its_lease(empty_redis: RedisServer) -> None:
     """And when its process is killed another has the place a life later."""
 
-    async def scenario(one: RedisLeases, other: RedisLeases) -> None:
-        loop = asyncio.get_running_loop()
+    async def scenario(clocks: Clocks, one: RedisLeases, other: RedisLeases) -> None:
         assert await one.take("s3cret", 1)
         (name,) = names(empty_redis)
-        end = loop.time() + 3.5
-        while loop.time() < end:
+        for _ in range(9):
+            clocks.move(LIFE_SECONDS / 3)
+            await soon(lambda: clocks.seconds_left(KEY) == [LIFE_SECONDS])
             assert await other.take("s3cret", 1) is None
-            await asyncio.sleep(0.02)
         assert names(empty_redis) == {name}
         killed(one)
-        await soon(lambda: not names(empty_redis))
+        clocks.move(LIFE_SECONDS - 1)
+        assert await other.take("s3cret", 1) is None
+        clocks.move(1)
         assert await other.take("s3cret", 1)
 
-    with_leases(empty_redis, scenario, 2, life=1.5)
+    with_clocks(empty_redis, scenario, 2)
 
 
 def test_one_task_renews_all_leases_of_a_process_by_one_command_a_key(empty_redis: RedisServer) -> None:
@@ -293,21 +295,24 @@ def test_an_export_that_ends_while_it_is_counted_anew_leaves_nothing(
 
 def test_renewals_that_fail_are_tried_more_often(empty_redis: RedisServer) -> None:
     """So that a lease outlives a server that comes back late in its life."""
-    tried: list[float] = []
+    tried = 0
 
     async def failing(stored: bytes, leases: Sequence[Lease], *, seconds: float) -> list[Lease]:
-        tried.append(asyncio.get_running_loop().time())
+        nonlocal tried
+        tried += 1
         raise StoreDown("not now")
 
-    async def scenario(leases: RedisLeases) -> None:
+    async def scenario(clocks: Clocks, leases: RedisLeases) -> None:
         leases._sets.renew = failing  # type: ignore[method-assign]
         assert await leases.take("s3cret", 1)
-        began = asyncio.get_running_loop().time()
-        await soon(lambda: len(tried) == 5)
-        assert tried[0] - began > 0.9
-        assert tried[4] - began < 3 + 0.9
+        clocks.move(LIFE_SECONDS / 4)
+        await asyncio.sleep(0.01)
+        assert tried == 0
+        for count in range(1, 9):
+            clocks.move(LIFE_SECONDS / 12)
+            await soon(lambda count=count: tried == count)  # type: ignore[misc]
 
-    with_leases(empty_redis, scenario, life=3.0)
+    with_clocks(empty_redis, scenario)
 
 
 def test_leases_that_the_server_has_lost_are_taken_anew_and_one_line_says_so(

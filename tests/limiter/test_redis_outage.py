@@ -389,10 +389,10 @@ def test_under_load_every_hit_is_answered_within_the_bound(
 
     async def scenario(store: RedisStore) -> None:
         loop = asyncio.get_running_loop()
-        clients = [asyncio.create_task(client(store, number, loop.time() + 1.5)) for number in range(30)]
+        clients = [asyncio.create_task(client(store, number, loop.time() + 3)) for number in range(30)]
         await asyncio.sleep(0.3)
         await asyncio.to_thread(getattr(empty_redis, how))
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.5)
         await asyncio.to_thread(empty_redis.revive)
         await asyncio.gather(*clients)
         await back(store)
@@ -402,7 +402,7 @@ def test_under_load_every_hit_is_answered_within_the_bound(
         assert store.fallbacks == before
 
     with_stores(empty_redis, scenario, bound_seconds=BOUND_SECONDS)
-    held_seconds = 0.25  # by this machine, which has more to do; Redis is away for 0.4
+    held_seconds = 1.0  # by this machine, which has more to do; Redis is away for 1.5
     assert max(waits) < BOUND_SECONDS + held_seconds
 
 
