@@ -42,6 +42,8 @@ class AccessPlan:
 
     def within(self, *, max_rows: int | None, max_bytes: int | None) -> AccessPlan:
         """The same plan under bounds that hold for everybody: the smaller of two is the one that counts."""
+        if max_rows is None and max_bytes is None:
+            return self
         return replace(
             self, max_rows=_smaller(self.max_rows, max_rows), max_bytes=_smaller(self.max_bytes, max_bytes)
         )
