@@ -175,7 +175,8 @@ class Source(Protocol):
 class Encoder(Protocol):
     """One export's encoder: no await, no clock, no I/O. `rows` counts what `feed` has taken.
 
-    `head` comes first and once, `feed` any number of times, `tail` last and once.
+    `head` comes first and once, `feed` and `flush` any number of times, `tail` last and once. `flush` gives what has
+    been collected, as far as it can be written.
     """
 
     @property
@@ -183,4 +184,5 @@ class Encoder(Protocol):
 
     def head(self) -> bytes: ...
     def feed(self, batch: Batch) -> bytes: ...
+    def flush(self) -> bytes: ...
     def tail(self) -> bytes: ...

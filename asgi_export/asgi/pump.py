@@ -5,7 +5,9 @@ Theory of operation
 One response is three parties.
 
 *The producer*, a task, owns the source and alone calls `send`. It opens the source, takes the first chunk, and
-only then sends the head: a broken source is still a clean error answer. After that it sends chunk after chunk,
+only then sends the head: a broken source is still a clean error answer. (With `hold_seconds` it takes two, so that
+what fails soon is one as well, and a task of its own, *the late head*, sends head and first chunk when the second is
+longer in coming; the producer sends nothing while that runs.) After that it sends chunk after chunk,
 each `send` bounded by `stall_seconds`, and gives the loop back after each, because `await send()` often does
 not suspend and the disconnect must get its turn. It leaves the source *before* it sends the empty last message, and
 is *finishing* from then on: servers report a disconnect after a complete response, which means nothing.
@@ -34,7 +36,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -111,6 +113,7 @@ class Pump:
         open_chunks: OpenChunks,
         last_words: Callable[[], bytes],
         bounds: Bounds,
+        hold_seconds: float = 0.0,
     ) -> None:
         self._disconnect = disconnect
         self._send = send
@@ -118,6 +121,7 @@ class Pump:
         self._open_chunks = open_chunks
         self._last_words = last_words
         self._bounds = bounds
+        self._hold_seconds = hold_seconds
         self._head_sent = False
         self._sending = False
         self._leaving = False
@@ -166,12 +170,51 @@ class Pump:
     async def _send_all(self, chunks: AsyncIterator[bytes]) -> None:
         chunk = await anext(chunks, b"")
         self._check_stopped()
-        self._head_sent = self._sending = True
-        await self._send_bounded(self._head)
+        if self._hold_seconds:
+            chunk = await self._held(chunk, chunks)
+            self._check_stopped()
+        if not self._head_sent:
+            await self._send_head()
         await self._send_chunk(chunk)
-        self._first_byte_seconds = time.monotonic() - self._started
+        self._first_byte_seconds = self._first_byte_seconds or time.monotonic() - self._started
         async for chunk in chunks:
             await self._send_chunk(chunk)
+
+    async def _send_head(self) -> None:
+        self._head_sent = self._sending = True
+        await self._send_bounded(self._head)
+
+    async def _held(self, first: bytes, chunks: AsyncIterator[bytes]) -> bytes:
+        """The chunk to send next: `first` and the second in one, or the second if `first` was sent meanwhile.
+
+        Only one of the two tasks sends at a time: this one waits for the source, and then for the other if that
+        has begun; also when the source failed, as the error marker comes after what was sent.
+        """
+        late = asyncio.create_task(self._send_late(first), name="asgi-export late head")
+        try:
+            second = await anext(chunks, b"")
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) or not self._head_sent:
+                late.cancel()
+            with suppress(asyncio.CancelledError, _Stalled, _ClientLeft):  # the source's failure counts
+                await late
+            raise
+        if self._head_sent:
+            await late
+            return second
+        late.cancel()
+        with suppress(asyncio.CancelledError):  # a cancellation of this task is seen by _check_stopped
+            await late
+        return first + second
+
+    async def _send_late(self, first: bytes) -> None:
+        """Send the head and the first chunk, which may be empty, when the second is too long in coming."""
+        await asyncio.sleep(self._hold_seconds)
+        await self._send_head()
+        if not first:  # servers that wait for a body message before they send the head
+            await self._send_bounded(body(b"", more=True))
+        await self._send_chunk(first)
+        self._first_byte_seconds = time.monotonic() - self._started
 
     def _check_stopped(self) -> None:
         """End a producer that was told to stop, and whose source swallowed the cancellation or was being left."""

@@ -29,6 +29,9 @@ class BoundedEncoder:
     def feed(self, batch: Batch) -> bytes:
         return self._counted(self._encoder.feed(batch))
 
+    def flush(self) -> bytes:
+        return self._counted(self._encoder.flush())
+
     def tail(self) -> bytes:
         return self._counted(self._encoder.tail())
 

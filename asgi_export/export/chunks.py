@@ -2,7 +2,8 @@
 
 A cursor that awaits is encoded on the event loop, in slices of a millisecond; a cursor that blocks is read, encoded
 and compressed in one thread hop a chunk. Both make chunks of 64 KiB and more, and hand over less only when
-`FLUSH_SECONDS` have gone since the last one, so that progress shows.
+`FLUSH_SECONDS` have gone since the last one, so that progress shows. The first chunk comes with the first batch, and
+is empty where a format has nothing to write of it yet: the source works, so the head may go.
 
 A compressor is fed pieces of 64 KiB and more as well, and never on the event loop, but for the last words of an
 export that fails: 64 KiB take 0.2 ms at the default levels, but 256 KiB of ready text 10 ms at gzip's level 9, and
@@ -29,6 +30,10 @@ FLUSH_SECONDS = 0.1
 FLUSH_COMPRESSED_SECONDS = 1.0
 """A flush costs a compressor some of its ratio, so it comes more rarely."""
 
+QUIET_SECONDS = 20.0
+"""A format that collects groups of rows writes what it has when nothing was sent for so long: proxies break off a
+body that is silent, nginx after 60 seconds, and a group of ten rows a second takes hours."""
+
 SLICE_CELLS = 4096
 """Cells encoded without giving the loop back: about a millisecond."""
 
@@ -49,6 +54,7 @@ class ChunkWriter:
         self._unsent = False
         self._given = False
         self._flush_at = 0.0
+        self._quiet_at = 0.0
 
     @property
     def compresses(self) -> bool:
@@ -56,12 +62,14 @@ class ChunkWriter:
 
     def begin(self) -> None:
         """Write the encoder's head. The first batch is sent at once: the second may be long in coming."""
-        self._write(self._encoder.head())
+        self._quiet_at = time.monotonic() + QUIET_SECONDS
+        self._write(_fitting(self._encoder.head))
 
     def resume(self) -> None:
         """Begin the next chunk: the last one was sent."""
         self._given = False
-        self._flush_at = time.monotonic() + self._flush_seconds
+        now = time.monotonic()
+        self._flush_at, self._quiet_at = now + self._flush_seconds, now + QUIET_SECONDS
 
     def write(self, batch: Batch) -> bytes:
         """Encode a batch: the chunk that is due, or nothing."""
@@ -70,6 +78,8 @@ class ChunkWriter:
     def feed(self, batch: Batch) -> bool:
         """Encode a batch; True when it is time to take."""
         self._write(_fitting(lambda: self._encoder.feed(batch)))
+        if not self._unsent and time.monotonic() >= self._quiet_at:
+            self._write(_fitting(self._encoder.flush))
         return self._encoded.size >= CHUNK_BYTES or (self._unsent and self._late())
 
     def take(self) -> bytes:
@@ -204,13 +214,17 @@ def _uninterruptible() -> None:
 
 
 async def _chunks(batches: AsyncIterator[Batch], on_loop: _LoopWriter) -> AsyncGenerator[bytes, None]:
+    """Chunks that are not empty, but for the first, which comes with the first batch whatever that has made."""
     writer = on_loop.writer
     writer.begin()
+    begun = False
     async for batch in batches:
         pieces = slices(batch)
         del batch  # a client that reads nothing shall cost the text, not the rows as well
         while pieces:
-            if chunk := await on_loop.write(pieces.pop(0)):
+            chunk = await on_loop.write(pieces.pop(0))
+            if chunk or not begun:
+                begun = True
                 yield chunk
                 writer.resume()
     if chunk := await on_loop.end():
@@ -231,11 +245,13 @@ async def _blocking_chunks(
             await workers.finish(export.leave)
 
 
-async def _hops(chunk: bytes, export: _BlockingExport, workers: Workers) -> AsyncGenerator[bytes, None]:
-    while chunk:
-        yield chunk
+async def _hops(first: bytes, export: _BlockingExport, workers: Workers) -> AsyncGenerator[bytes, None]:
+    """The first chunk, which may be empty, and then those that are not."""
+    yield first
+    while not export.exhausted:
         export.writer.resume()
-        chunk = b"" if export.exhausted else await workers.run(export.next_chunk, interrupt=export.cursor.interrupt)
+        if chunk := await workers.run(export.next_chunk, interrupt=export.cursor.interrupt):
+            yield chunk
 
 
 class _BlockingExport:
@@ -248,9 +264,10 @@ class _BlockingExport:
         self.writer = writer
         self._batches: Iterator[Batch] = iter(())
         self._pieces: list[Batch] = []
+        self._begun = False
 
     def begin(self) -> bytes:
-        """Enter the cursor: the first chunk."""
+        """Enter the cursor: the first chunk, with the first batch."""
         self._batches = self.cursor.__enter__()
         self.entered = True
         self.writer.begin()
@@ -261,9 +278,11 @@ class _BlockingExport:
         self.cursor.__exit__(None, None, None)
 
     def next_chunk(self) -> bytes:
-        """The next chunk; empty only at the end, when the cursor has been left already."""
+        """The next chunk; empty only as the first, and at the end, when the cursor has been left already."""
         while self._pieces or self._fetch():
-            if chunk := self.writer.write(self._pieces.pop(0)):
+            chunk = self.writer.write(self._pieces.pop(0))
+            if chunk or not self._begun:
+                self._begun = True
                 return chunk
         self.exhausted = True
         self.leave()

@@ -36,8 +36,9 @@ class Meter:
         left, `Unavailable` where the store does not answer. For a later one both are `OverQuota`.
         """
         left = sum(unspent for _, unspent in self._grants)
-        while left < count:
-            left += await self._reserved(max(count - left, GRANT_BYTES))
+        wanted = count if self._begun else max(1, count)  # an empty first chunk asks too
+        while left < wanted:
+            left += await self._reserved(max(wanted - left, GRANT_BYTES))
         self._begun = True
         self._take(count)
 

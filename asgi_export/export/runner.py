@@ -35,6 +35,10 @@ logger = logging.getLogger("asgi_export")
 
 FULL_RETRY_SECONDS = 5
 
+HOLD_SECONDS = 1.0
+"""A format that writes types says after some thousand rows whether they have one, so its head waits for that; but not
+for long, as proxies give up on an answer without a head, nginx after 60 seconds."""
+
 
 class RunningExports:
     """Runs at most `max_exports` at once; a caller whose plan says so, fewer."""
@@ -94,6 +98,7 @@ class RunningExports:
             open_chunks=lambda: self._open_chunks(export, writer),
             last_words=lambda: writer.last_words(export.format.last_words(export.dialect)),
             bounds=self._bounds,
+            hold_seconds=HOLD_SECONDS if export.format.in_threads else 0.0,
         )
         if not self._running:
             self._idle = asyncio.Event()

@@ -119,6 +119,13 @@ class ColumnarEncoder:
                 self._add_columns(portable(found).rename_columns(self._names))
         return self._sink.take()
 
+    def flush(self) -> bytes:
+        """The group so far; where no row has come, nothing. Types are those of the rows that have come."""
+        if self.rows:
+            self._settle()
+            self._write_group()
+        return self._sink.take()
+
     def tail(self) -> bytes:
         """The last group, and what ends the file; a file without rows has its columns all the same."""
         self._settle()

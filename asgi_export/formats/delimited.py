@@ -71,6 +71,10 @@ class DelimitedEncoder:
             return self._encode_rows(cast("Rows", batch))
         return self._encode_columns(batch)
 
+    def flush(self) -> bytes:
+        """Nothing: `feed` holds nothing back."""
+        return b""
+
     def tail(self) -> bytes:
         """Nothing: RFC 4180 has no trailer, which is why a cut is shown by breaking off the connection."""
         return b""

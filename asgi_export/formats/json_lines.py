@@ -46,6 +46,10 @@ class JsonLinesEncoder:
             return b"".join(self._lines_of_columns(batch))
         return self._lines(cast("Rows", batch))
 
+    def flush(self) -> bytes:
+        """Nothing: `feed` holds nothing back."""
+        return b""
+
     def tail(self) -> bytes:
         """Nothing."""
         return b""

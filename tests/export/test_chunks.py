@@ -57,6 +57,9 @@ class Lines:
         self.threads.append(threading.current_thread())
         return batch if isinstance(batch, bytes) else LINE * len(batch) if isinstance(batch, Sequence) else b"columns"
 
+    def flush(self) -> bytes:
+        return b""
+
     def tail(self) -> bytes:
         return b"tail\n"
 

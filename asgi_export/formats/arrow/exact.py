@@ -8,19 +8,23 @@ check where those say too little.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, time, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from functools import lru_cache
+from operator import attrgetter, methodcaller
 from types import NoneType
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from asgi_export.formats.arrow.values import plain
+from asgi_export.formats.arrow.values import MAX_TYPES, plain
 from asgi_export.formats.python_values import OWN, is_foreign, to_python
 from asgi_export.formats.value_text import text_of
 
 Values = Sequence[Any]
-Check = Callable[[Values], bool]
+Check = Callable[[Values, set[type]], bool]
 IsKind = Callable[[pa.DataType], bool]
 
 _ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, ValueError, TypeError)
@@ -28,6 +32,16 @@ _ERRORS = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, Over
 
 class Inexact(ValueError):
     """A value that the type does not hold; the message does not quote it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What a type takes: these Python types (None: whatever it gives back), if `check` agrees, by way of `wide`."""
+
+    is_text: bool
+    taken: frozenset[type] | None
+    check: Check | None
+    wide: pa.DataType | None
 
 
 def own_values(values: Values) -> Values:
@@ -38,15 +52,24 @@ def own_values(values: Values) -> Values:
 
 def array_of(kind: pa.DataType, values: Values) -> pa.Array:
     """An array of the values; text takes every value, as the text that CSV has for it. Raises `Inexact`."""
-    if pa.types.is_string(kind):
-        values = [value if value is None or type(value) is str else str(text_of(value)) for value in values]
-    elif not _takes(kind, values):
-        raise Inexact(f"a value is no {kind}")
+    rule = _rule(kind)
+    kinds = set(map(type, values))
+    if not kinds <= OWN and is_foreign(kinds):
+        values = tuple(map(to_python, values))
+        kinds = set(map(type, values))
+    kinds.discard(NoneType)
+    if rule.is_text:
+        if not kinds <= {str}:
+            values = [value if value is None or type(value) is str else str(text_of(value)) for value in values]
+    elif kinds and rule.taken is not None:
+        if not (kinds <= rule.taken and (rule.check is None or rule.check(values, kinds))):
+            raise Inexact(f"a value is no {kind}")
+        if int in kinds and float in rule.taken:
+            values = [float(value) if type(value) is int else value for value in values]
     try:
-        array = _made(kind, values)
+        return _made(kind, values, rule)
     except _ERRORS:  # its words quote the value
         raise Inexact(f"a value is no {kind}") from None
-    return array
 
 
 def cast_exactly(array: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -67,23 +90,19 @@ def cast_exactly(array: pa.Array, kind: pa.DataType) -> pa.Array:
     raise Inexact(f"values of {array.type} are no {kind}")
 
 
-def _takes(kind: pa.DataType, values: Values) -> bool:
-    kinds = set(map(type, values)) - {NoneType}
-    if not kinds:
-        return True
+@lru_cache(MAX_TYPES)
+def _rule(kind: pa.DataType) -> _Rule:
     taken, check = next(((taken, check) for belongs, taken, check in _TAKES if belongs(kind)), (None, None))
-    return taken is None or (kinds <= taken and (check is None or check(values)))
-
-
-def _made(kind: pa.DataType, values: Values) -> pa.Array:
-    """By way of the finest type of the family that Python has, from which pyarrow's own cast is checked."""
     wide = next((make(kind) for belongs, make in _WIDE if belongs(kind)), None)
-    if wide is not None and wide != kind:
-        return cast_exactly(pa.array(values, wide), kind)
-    if pa.types.is_float64(kind):
-        values = [float(value) if type(value) is int else value for value in values]
+    return _Rule(pa.types.is_string(kind), taken, check, None if wide == kind else wide)
+
+
+def _made(kind: pa.DataType, values: Values, rule: _Rule) -> pa.Array:
+    """By way of the finest type of the family that Python has, from which pyarrow's own cast is checked."""
+    if rule.wide is not None:
+        return cast_exactly(pa.array(values, rule.wide), kind)
     array = pa.array(values, kind)
-    if pa.types.is_nested(kind) and array.to_pylist() != list(values):
+    if rule.taken is None and not rule.is_text and array.to_pylist() != list(values):
         raise Inexact(f"a value is no {kind}")
     return array
 
@@ -115,19 +134,21 @@ def _are_equal(found: pa.Array, array: pa.Array) -> bool:
     return pa.types.is_floating(array.type) and all(a == b or (a != a and b != b) for a, b in pairs)
 
 
-def _whole_in_double(values: Values) -> bool:
+def _whole_in_double(values: Values, kinds: set[type]) -> bool:
     try:
-        return all(float(value) == value for value in values if type(value) is int)
+        return int not in kinds or all(float(value) == value for value in values if type(value) is int)
     except OverflowError:
         return False
 
 
-def _naive(values: Values) -> bool:
-    return all(value is None or value.tzinfo is None for value in values)
+def _naive(values: Values, _: set[type]) -> bool:
+    return not any(map(_zone, filter(None, values)))  # no moment and no time is false
 
 
-def _aware(values: Values) -> bool:
-    return all(value is None or value.utcoffset() is not None for value in values)
+def _aware(values: Values, _: set[type]) -> bool:
+    """Whether each has an offset, which those of Python's own zones have."""
+    zones = set(map(type, map(_zone, filter(None, values))))
+    return zones <= {timezone, ZoneInfo} or None not in map(_offset, filter(None, values))
 
 
 def _any_of(*names: str) -> IsKind:
@@ -138,6 +159,9 @@ def _any_of(*names: str) -> IsKind:
 def _is_zoned(kind: pa.DataType) -> bool:
     return bool(pa.types.is_timestamp(kind) and kind.tz is not None)
 
+
+_zone = attrgetter("tzinfo")
+_offset = methodcaller("utcoffset")
 
 _lists = _any_of("list", "large_list", "fixed_size_list")
 _floats = _any_of("floating")

@@ -42,7 +42,7 @@ def schema_of_rows(columns: Sequence[Column], rows: Rows) -> pa.Schema:
 def values_for(field: pa.Field, values: Sequence[Any]) -> pa.Array:
     """The values as an array of the field's type. Raises `SourceFailed` where one does not fit exactly."""
     try:
-        return array_of(field.type, own_values(values))
+        return array_of(field.type, values)
     except Inexact:
         raise SourceFailed(f"column {field.name!r} holds a value that is no {field.type}") from None
 
