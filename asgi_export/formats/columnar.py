@@ -14,7 +14,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from asgi_export.errors import SourceFailed
+from asgi_export.errors import DoesNotFit, SourceFailed
 from asgi_export.formats.arrow.batches import record_batches
 from asgi_export.formats.arrow.exact import Inexact, cast_exactly
 from asgi_export.formats.arrow.schema import promised_type, schema_of_columns, schema_of_rows, values_for
@@ -163,7 +163,7 @@ class ColumnarEncoder:
             return pa.RecordBatch.from_arrays(columns, schema=fields)
         except (Inexact, pa.ArrowInvalid):
             kinds = f"{_kinds_of(batch.schema)} where {_kinds_of(fields)} came first"
-            raise SourceFailed(f"a batch does not fit the types of the first: {kinds}") from None
+            raise DoesNotFit(f"a batch does not fit the types of the first: {kinds}") from None
 
     def _fix(self, schema: pa.Schema) -> None:
         self._schema = schema

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from asgi_export.declared import arrow_of, is_fractional
-from asgi_export.errors import SourceFailed
+from asgi_export.errors import DoesNotFit
 from asgi_export.formats.arrow.exact import Inexact, array_of, own_values
 from asgi_export.formats.arrow.values import portable
 from asgi_export.table import ArrowSchema, Column, Rows
@@ -40,11 +40,11 @@ def schema_of_rows(columns: Sequence[Column], rows: Rows) -> pa.Schema:
 
 
 def values_for(field: pa.Field, values: Sequence[Any]) -> pa.Array:
-    """The values as an array of the field's type. Raises `SourceFailed` where one does not fit exactly."""
+    """The values as an array of the field's type. Raises `DoesNotFit` for one that is not exact."""
     try:
         return array_of(field.type, values)
     except Inexact:
-        raise SourceFailed(f"column {field.name!r} holds a value that is no {field.type}") from None
+        raise DoesNotFit(f"column {field.name!r} holds a value that is no {field.type}") from None
 
 
 def promised_type(column: Column) -> pa.DataType:
