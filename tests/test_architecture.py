@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "asgi_export"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("declared", "errors"),
-    ("extras", "measure", "table", "tasks", "toml_file"),
+    ("exact_text", "extras", "measure", "nested_arrays", "table", "tasks", "toml_file"),
     ("threads",),
     ("asgi", "formats", "redis_client", "sources"),
     ("limiter",),
@@ -33,7 +33,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """From the ground up. Rooms of one floor do not know each other."""
 
-COLUMNS = {"formats/columnar", "formats/arrow", "sources/files", "sources/arrow_items", "sources/arrow_types"}
+COLUMNS = {
+    "exact_text",
+    "formats/columnar",
+    "formats/arrow",
+    "nested_arrays",
+    "sources/files",
+    "sources/arrow_items",
+    "sources/arrow_types",
+}
 
 LIBRARIES = {
     "pyarrow": COLUMNS,

@@ -70,7 +70,9 @@ def is_nested(kind: type) -> bool:
 
 def _jsonable(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(text_of(key)): _jsonable(item) for key, item in value.items()}
+        pairs = [(str(text_of(key)), _jsonable(item)) for key, item in value.items()]
+        found = dict(pairs)
+        return found if len(found) == len(pairs) else pairs  # 1 and "1" are two keys, and one name
     if isinstance(value, _NESTED):
         return [_jsonable(item) for item in value]
     if value is None or isinstance(value, bool | int | str):

@@ -8,14 +8,25 @@ pyarrow looks for one on the machine.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
+from functools import lru_cache
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from asgi_export.formats.arrow import far
+
 UTC_NAMES = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu", "Z", "utc"})
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)")
+
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""What a second has of each."""
+
+DAY_SECONDS = 86_400
+FAR_SECONDS = 900_000_000_000
+"""Some 28,000 years from 1970: beyond it neither pyarrow nor polars have text."""
 
 _COARSER = {"us": "s", "ns": "us"}
 _TEXT_WIDTH = {"s": 19, "us": 26, "ns": 29}
@@ -23,18 +34,38 @@ _TIME_TYPES = {"s": pa.time32("s"), "us": pa.time64("us")}
 
 
 def date_text(array: pa.Array) -> pa.Array:
-    """`2024-02-29`."""
-    return array.cast(pa.date32()).cast(pa.string())
+    """`2024-02-29`; a date of milliseconds that is no whole day is a timestamp."""
+    if pa.types.is_date64(array.type):
+        return _date64_text(array.cast(pa.int64()))
+    if _lies_within(array, -FAR_SECONDS // DAY_SECONDS, FAR_SECONDS // DAY_SECONDS):
+        return array.cast(pa.string())
+    return _each(array, far.date_text)
+
+
+def _date64_text(milliseconds: pa.Array) -> pa.Array:
+    day = DAY_SECONDS * 1000
+    days = pc.divide(milliseconds, day)
+    if pc.any(pc.not_equal(pc.multiply(days, day), milliseconds)).as_py():
+        return timestamp_text(milliseconds.cast(pa.timestamp("ms")))
+    if _lies_within(days, -FAR_SECONDS // DAY_SECONDS, FAR_SECONDS // DAY_SECONDS):
+        return days.cast(pa.int32()).cast(pa.date32()).cast(pa.string())
+    return _each(days, far.date_text)
 
 
 def time_text(array: pa.Array) -> pa.Array:
     """`23:59:59`, `23:59:59.000001`."""
+    unit = UNITS[array.type.unit]
+    if not _lies_within(array, 0, DAY_SECONDS * unit - 1):
+        return _each(array, lambda value: far.time_text(value, unit))
     return _iso(array.cast(pa.time64("us")) if array.type.unit == "ms" else array)
 
 
 def timestamp_text(array: pa.Array) -> pa.Array:
     """`2024-02-29T23:59:59`; a zoned one is local time with its offset: `2024-02-29T23:59:59+01:00`."""
-    zone = array.type.tz
+    zone, unit = array.type.tz, UNITS[array.type.unit]
+    if not _is_near(array, unit):
+        end = "" if zone is None else "+00:00"
+        return _each(array, lambda value: far.moment_text(value, unit) + end)
     if zone is None:
         return _iso(_without_milliseconds(array))
     utc = _without_milliseconds(array.cast(pa.timestamp(array.type.unit)))
@@ -44,7 +75,39 @@ def timestamp_text(array: pa.Array) -> pa.Array:
 
 def duration_text(array: pa.Array) -> pa.Array:
     """`P1DT2H0.5S`: days and smaller, the sign in front."""
+    unit = UNITS[array.type.unit]
+    if not _is_near(array, unit):
+        return _each(array, lambda value: far.duration_text(value, unit))
     return pl.Series(array).dt.to_string("iso").to_arrow()
+
+
+def _is_near(array: pa.Array, unit: int) -> bool:
+    """Whether pyarrow and polars have the text; a zone's offset needs room in 64 bits."""
+    bound = min(FAR_SECONDS * unit, 2**63 - 2 * DAY_SECONDS * unit)
+    return _lies_within(array, -bound, bound)
+
+
+def _lies_within(array: pa.Array, low: int, high: int) -> bool:
+    found = pc.min_max(array.cast(pa.int32() if array.type.bit_width == 32 else pa.int64())).as_py()
+    return found["min"] is None or (low <= found["min"] and found["max"] <= high)
+
+
+def _each(array: pa.Array, text: Callable[[int], str]) -> pa.Array:
+    """The texts of values that pyarrow and polars have none for, or a wrong one."""
+    values = array.cast(pa.int32() if array.type.bit_width == 32 else pa.int64()).to_pylist()
+    return pa.array([None if value is None else text(value) for value in values], pa.string())
+
+
+@lru_cache(1024)
+def is_known_zone(zone: str) -> bool:
+    """Whether polars knows a time zone by this name; of offsets it knows none."""
+    if not zone:
+        return False
+    try:
+        pl.Series([0]).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(zone)
+    except pl.exceptions.ComputeError:
+        return False
+    return zone in {"UTC", "GMT"} or "/" in zone
 
 
 def interval_text(array: pa.Array) -> pa.Array:

@@ -9,24 +9,36 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import islice, repeat
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from asgi_export.errors import SourceFailed
+from asgi_export.exact_text import ExactText
 from asgi_export.formats.arrow import times
-from asgi_export.formats.value_text import decimal_text, json_text, text_of
+from asgi_export.formats.value_text import decimal_text, text_of
+from asgi_export.nested_arrays import children_of, lengths_of, with_children
 
 Convert: TypeAlias = Callable[[pa.Array], pa.Array]
 JsonValues: TypeAlias = Callable[[pa.Array], list[Any]]
+Found = TypeVar("Found")
+
+MAX_DECIMAL_DIGITS = 76
 
 MAX_TYPES = 1024
 """Types whose conversion is remembered."""
+
+
+def _remembered(find: Callable[[pa.DataType], Found]) -> Callable[[pa.DataType], Found]:
+    """Look each type up once, but for extension types, which have no hash where Python code has defined them."""
+    remembered = lru_cache(MAX_TYPES)(find)
+    return lambda kind: find(kind) if isinstance(kind, pa.BaseExtensionType) else remembered(kind)
 
 
 def plain(array: pa.Array) -> pa.Array:
@@ -40,9 +52,20 @@ def jsonable(array: pa.Array) -> list[Any]:
 
 
 def portable(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with types that every reader of Parquet and Arrow has: text for those that few have."""
-    columns = [_portable(column.type)(column) for column in batch.columns]
+    """The batch with types that every reader of Parquet and Arrow has, at any depth, by the types alone.
+
+    Text stands for those that few readers have. Raises `SourceFailed` where a value has no such type.
+    """
+    columns = [portable_array(column) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)
+
+
+def portable_array(array: pa.Array) -> pa.Array:
+    """One column as `portable` has it."""
+    try:
+        return _portable(array.type)(array)
+    except pa.ArrowInvalid:  # its words quote the value
+        raise SourceFailed(f"a value of {array.type} is past what Parquet and Arrow readers have") from None
 
 
 def is_nested(kind: pa.DataType) -> bool:
@@ -50,17 +73,25 @@ def is_nested(kind: pa.DataType) -> bool:
     return _json_values(kind) not in (python_values, _json_floats)
 
 
-@lru_cache(MAX_TYPES)
+@_remembered
 def _conversion(kind: pa.DataType) -> Convert:
     return next((convert for belongs, convert in _CONVERSIONS if belongs(kind)), _as_python_says)
 
 
-@lru_cache(MAX_TYPES)
+@_remembered
 def _portable(kind: pa.DataType) -> Convert:
-    return next((convert for belongs, convert in _PORTABLE if belongs(kind)), _same)
+    found = next((convert for belongs, convert in _PORTABLE if belongs(kind)), None)
+    if found is not None:
+        return found
+    within = [_portable(kind.field(place).type) for place in range(kind.num_fields)]
+    return _same if all(convert is _same for convert in within) else _with_portable_children
 
 
-@lru_cache(MAX_TYPES)
+def _with_portable_children(array: pa.Array) -> pa.Array:
+    return with_children(array, [portable_array(child) for child in children_of(array)])
+
+
+@_remembered
 def _json_values(kind: pa.DataType) -> JsonValues:
     return next((values for belongs, values in _JSON if belongs(kind)), python_values)
 
@@ -99,11 +130,20 @@ def _texts(values: Iterable[Any], text: Callable[[Any], str]) -> pa.Array:
 
 
 def _decoded(array: pa.Array) -> pa.Array:
-    """The values of a dictionary, one a row; pyarrow cannot take from text views, which polars' categories are."""
-    values = array.dictionary
-    if pa.types.is_string_view(values.type):
-        array = pa.DictionaryArray.from_arrays(array.indices, values.cast(pa.large_string()))
-    return array.dictionary_decode()
+    """The values of a dictionary, one a row."""
+    try:
+        return array.dictionary.take(array.indices)
+    except pa.ArrowNotImplementedError:  # of text views, which polars' categories are, and of runs
+        return portable_array(array.dictionary).take(array.indices)
+
+
+def _written_out(array: pa.Array) -> pa.Array:
+    """The values of runs, one a row."""
+    try:
+        return pc.run_end_decode(array)
+    except pa.ArrowNotImplementedError:  # of views and dictionaries
+        runs = pa.RunEndEncodedArray.from_arrays(array.run_ends, portable_array(array.values))
+        return pc.run_end_decode(runs.slice(array.offset, len(array)))
 
 
 def _extension(array: pa.Array) -> pa.Array:
@@ -111,6 +151,13 @@ def _extension(array: pa.Array) -> pa.Array:
     if name == "arrow.uuid":
         return _texts(array.storage.to_pylist(), lambda value: str(UUID(bytes=value)))
     return plain(array.storage.cast(pa.bool_()) if name == "arrow.bool8" else array.storage)
+
+
+def _json_extension(array: pa.Array) -> list[Any]:
+    if array.type.extension_name in {"arrow.uuid", "arrow.bool8"}:
+        values: list[Any] = _extension(array).to_pylist()
+        return values
+    return jsonable(array.storage)
 
 
 def python_values(array: pa.Array) -> list[Any]:
@@ -129,19 +176,29 @@ def _json_floats(array: pa.Array) -> list[Any]:
 
 
 def _json_lists(array: pa.Array) -> list[Any]:
-    items = iter(jsonable(array.flatten()))
-    return _cut(items, pc.list_value_length(array).to_pylist(), array.is_valid().to_pylist())
+    return _cut_to(iter(jsonable(array.flatten())), array, list)
 
 
 def _json_maps(array: pa.Array) -> list[Any]:
-    """Objects; a key that is no text is written as one."""
-    entry = pa.struct([("key", array.type.key_type), ("value", array.type.item_type)])
-    pairs: list[Any] = _json_lists(array.cast(pa.list_(entry)))
-    return [None if found is None else {_key(pair["key"]): pair["value"] for pair in found} for found in pairs]
+    """Objects; a key that is no text is written as one. A map that has a key twice is a list of pairs."""
+    keys, items = children_of(array)
+    pairs = zip(map(_key, _keys(keys)), jsonable(items), strict=True)
+    return _cut_to(pairs, array, _object)
+
+
+def _keys(array: pa.Array) -> list[Any]:
+    """Keys keep NaN and the infinities, which would be one key as nulls."""
+    return python_values(array) if pa.types.is_floating(array.type) else jsonable(array)
 
 
 def _key(key: Any) -> str:
-    return key if isinstance(key, str) else _json_line(key)
+    return key if isinstance(key, str) else str(key) if isinstance(key, float) else _json_line(key)
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> Any:
+    """An object; where a name occurs twice, of which readers keep the last only, the pairs themselves."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else [list(pair) for pair in pairs]
 
 
 def _json_structures(array: pa.Array) -> list[Any]:
@@ -149,18 +206,40 @@ def _json_structures(array: pa.Array) -> list[Any]:
     columns = [jsonable(column) for column in array.flatten()]
     rows: Iterable[tuple[Any, ...]] = zip(*columns, strict=True) if columns else repeat((), len(array))
     valid = array.is_valid().to_pylist()
-    return [dict(zip(names, row, strict=True)) if here else None for row, here in zip(rows, valid, strict=True)]
+    made = _object if _repeats_a_name(array.type) else dict
+    return [made(list(zip(names, row, strict=True))) if here else None for row, here in zip(rows, valid, strict=True)]
 
 
-def _cut(items: Iterator[Any], lengths: list[int | None], valid: list[bool]) -> list[Any]:
-    return [list(islice(items, length)) if here else None for length, here in zip(lengths, valid, strict=True)]
+def _json_unions(array: pa.Array) -> list[Any]:
+    """Each value as its own type has it. `type_codes` and `offsets` of a slice are those of the whole array."""
+    kind, buffers = array.type, array.buffers()
+    codes = pa.Array.from_buffers(pa.int8(), len(array), [None, buffers[1]], offset=array.offset).to_pylist()
+    places = {code: place for place, code in enumerate(kind.type_codes)}
+    if kind.mode == "sparse":
+        children = [iter(jsonable(array.field(place))) for place in range(kind.num_fields)]
+        rows = list(zip(*children, strict=True))
+        return [row[places[code]] for row, code in zip(rows, codes, strict=True)]
+    offsets = pa.Array.from_buffers(pa.int32(), len(array), [None, buffers[2]], offset=array.offset)
+    return _json_dense(array, [places[code] for code in codes], offsets.to_pylist())
 
 
-def _as_list(array: pa.Array) -> pa.Array:
-    """A list for a list view; pyarrow's cast gives offsets that go back where there is a null."""
-    ends = pc.cumulative_sum(pc.list_value_length(array).fill_null(0).cast(pa.int64()))
-    offsets = pa.concat_arrays([pa.array([0], pa.int64()), ends])
-    return pa.LargeListArray.from_arrays(offsets, array.flatten(), mask=array.is_null())
+def _json_dense(array: pa.Array, places: list[int], offsets: list[int]) -> list[Any]:
+    """Only the part of each child that these rows are of is looked at."""
+    found: list[Any] = [None] * len(offsets)
+    for place in set(places):
+        rows = [row for row, one in enumerate(places) if one == place]
+        first, last = min(offsets[row] for row in rows), max(offsets[row] for row in rows)
+        values = jsonable(array.field(place).slice(first, last - first + 1))
+        for row in rows:
+            found[row] = values[offsets[row] - first]
+    return found
+
+
+def _cut_to(items: Iterable[Any], lists: pa.Array, made: Callable[[list[Any]], Any]) -> list[Any]:
+    """The items of all rows, which come one after the other, row by row."""
+    found, rows = iter(items), zip(lengths_of(lists).to_pylist(), lists.is_valid().to_pylist(), strict=True)
+    cut = ((list(islice(found, length or 0)), here) for length, here in rows)
+    return [made(part) if here else None for part, here in cut]
 
 
 def _any_of(*names: str) -> Callable[[pa.DataType], bool]:
@@ -171,6 +250,58 @@ def _any_of(*names: str) -> Callable[[pa.DataType], bool]:
 def _is_small_decimal(kind: pa.DataType) -> bool:
     """One that polars takes."""
     return bool(pa.types.is_decimal(kind) and kind.bit_width <= 128 and kind.scale >= 0)
+
+
+def _is_odd_decimal(kind: pa.DataType) -> bool:
+    """One that Parquet does not have, or of another width than need be: polars and DuckDB have 128 bits."""
+    return bool(pa.types.is_decimal(kind) and (kind.scale < 0 or (kind.bit_width != 128 and kind.precision <= 38)))
+
+
+def _plain_decimal(array: pa.Array) -> pa.Array:
+    """The decimal without a negative scale, or as text where no decimal has so many digits."""
+    digits, scale = array.type.precision - min(0, array.type.scale), max(0, array.type.scale)
+    if digits > MAX_DECIMAL_DIGITS:
+        return plain(array)
+    return array.cast(pa.decimal128(digits, scale) if digits <= 38 else pa.decimal256(digits, scale))
+
+
+def _is_text_only_struct(kind: pa.DataType) -> bool:
+    """A structure of nothing, or one that has a name twice: few readers open a file that has it."""
+    return bool(pa.types.is_struct(kind) and (not kind.num_fields or _repeats_a_name(kind)))
+
+
+def _repeats_a_name(kind: pa.DataType) -> bool:
+    names = [kind.field(place).name for place in range(kind.num_fields)]
+    return len(set(names)) < len(names)
+
+
+def _is_empty_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_binary(kind) and not kind.byte_width)
+
+
+def _is_empty_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(kind) and not kind.list_size)
+
+
+def _has_odd_zone(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) and kind.tz is not None and not times.is_known_zone(kind.tz))
+
+
+def _is_in_seconds(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) and kind.unit == "s")
+
+
+def _portable_extension(array: pa.Array) -> pa.Array:
+    """The extension type where its storage may stay as it is; else the storage."""
+    if array.type.extension_name == "arrow.bool8":
+        return array.storage.cast(pa.bool_())
+    return array if _portable(array.type.storage_type) is _same else portable_array(array.storage)
+
+
+def _refused(array: pa.Array) -> pa.Array:
+    if not len(array):
+        return array
+    raise SourceFailed("a batch does not fit its types: no timestamp holds all of its values")
 
 
 def _is_extension(kind: pa.DataType) -> bool:
@@ -194,29 +325,40 @@ _CONVERSIONS: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
     (_any_of("decimal"), lambda array: _texts(array.to_pylist(), decimal_text)),
     (_any_of("binary", "large_binary", "fixed_size_binary", "binary_view"), _hex),
     (_any_of("dictionary"), lambda array: plain(_decoded(array))),
-    (_any_of("run_end_encoded"), lambda array: plain(pc.run_end_decode(array))),
-    (_any_of("union"), lambda array: _texts(array.to_pylist(), json_text)),
+    (_any_of("run_end_encoded"), lambda array: plain(_written_out(array))),
+    (_any_of("union"), _as_json),
     (_any_of("struct", "map"), _as_json),
     (_lists, _as_json),
 )
 
 _JSON: tuple[tuple[Callable[[pa.DataType], bool], JsonValues], ...] = (
-    (_is_extension, lambda array: _extension(array).to_pylist()),
+    (_is_extension, _json_extension),
     (_any_of("dictionary"), lambda array: jsonable(_decoded(array))),
-    (_any_of("run_end_encoded"), lambda array: jsonable(pc.run_end_decode(array))),
+    (_any_of("run_end_encoded"), lambda array: jsonable(_written_out(array))),
     (_any_of("floating"), _json_floats),
     (_any_of("map"), _json_maps),
     (_any_of("struct"), _json_structures),
+    (_any_of("union"), _json_unions),
     (_lists, _json_lists),
 )
 
 _PORTABLE: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
+    (lambda kind: isinstance(kind, ExactText), _refused),
+    (_is_extension, _portable_extension),
     (_any_of("interval", "union"), plain),
-    (lambda kind: bool(pa.types.is_struct(kind) and not kind.num_fields), plain),
+    (_is_text_only_struct, plain),
     (_any_of("string_view"), lambda array: array.cast(pa.large_string())),
     (_any_of("binary_view"), lambda array: array.cast(pa.large_binary())),
-    (_any_of("list_view", "large_list_view"), _as_list),
-    (_any_of("run_end_encoded"), pc.run_end_decode),
-    (_any_of("dictionary"), _decoded),
+    (_is_empty_binary, lambda array: array.cast(pa.binary())),
+    (_any_of("list_view", "large_list_view"), _with_portable_children),
+    (_is_empty_list, _with_portable_children),
+    (_any_of("run_end_encoded"), lambda array: portable_array(_written_out(array))),
+    (_any_of("dictionary"), lambda array: portable_array(_decoded(array))),
+    (_any_of("float16"), lambda array: array.cast(pa.float32())),
+    (_any_of("date64"), lambda array: array.cast(pa.date32())),
+    (_has_odd_zone, lambda array: portable_array(array.cast(pa.timestamp(array.type.unit, "UTC")))),
+    (_is_in_seconds, lambda array: array.cast(pa.timestamp("ms", array.type.tz))),
+    (_is_odd_decimal, _plain_decimal),
 )
-"""Dictionaries are written out, because batches of one export may come with different ones."""
+"""Dictionaries are written out, because batches of one export may come with different ones. Of timestamps in seconds
+Parquet makes milliseconds; polars opens no file that has a zone which it does not know, an offset among them."""

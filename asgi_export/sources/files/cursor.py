@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from asgi_export.errors import LASTING, SourceFailed, Unavailable
 from asgi_export.sources.files.damage import DAMAGE
+from asgi_export.sources.files.int96 import differ_in_units_only
 from asgi_export.sources.files.kinds import Kind
 from asgi_export.sources.files.listing import Entry, FileChanged, OpenFile, Place
 
@@ -140,7 +141,10 @@ def may_pass(error: Exception, *, local: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ColumnReader:
-    """Record batches of exactly `fields`: columns that a file lacks are null, or what its folders say."""
+    """Record batches of `fields`: columns that a file lacks are null, or what its folders say.
+
+    A timestamp that its field cannot hold comes in a type that can.
+    """
 
     kind: Kind
     fields: pa.Schema
@@ -161,17 +165,25 @@ class ColumnReader:
     ) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             columns = [_column(batch, field, partition) for field in self.fields]
-            yield pa.RecordBatch.from_arrays(columns, schema=self.fields)
+            fields = [field.with_type(column.type) for field, column in zip(self.fields, columns, strict=True)]
+            yield pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
 
 
 def _column(batch: pa.RecordBatch, field: pa.Field, partition: Mapping[str, str | None]) -> pa.Array:
-    """One column in the dataset's type. Raises `pa.ArrowInvalid` where a value would be lost."""
+    """One column in the dataset's type, or, where that cannot hold a timestamp, in a type that does.
+
+    Raises `pa.ArrowInvalid` where a value would be lost.
+    """
     place = batch.schema.get_field_index(field.name)
-    if place >= 0:
-        column = batch.column(place)
-        try:
-            return column if column.type == field.type else column.cast(field.type)
-        except pa.ArrowInvalid:  # its words quote the value
-            raise pa.ArrowInvalid(f"{field.name!r}: a value of {column.type} does not fit {field.type}") from None
-    value = pa.scalar(partition.get(field.name), pa.string()).cast(field.type)
-    return pa.repeat(value, batch.num_rows)
+    if place < 0:
+        value = pa.scalar(partition.get(field.name), pa.string()).cast(field.type)
+        return pa.repeat(value, batch.num_rows)
+    column = batch.column(place)
+    if column.type == field.type:
+        return column
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # its words quote the value
+        if differ_in_units_only(column.type, field.type):
+            return column
+        raise pa.ArrowInvalid(f"{field.name!r}: a value of {column.type} does not fit {field.type}") from None

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from asgi_export.sources.files.batch_bounds import BATCH_ROWS, batch_rows
-from asgi_export.sources.files.damage import checked
+from asgi_export.sources.files.damage import DAMAGE, checked
+from asgi_export.sources.files.int96 import differ_in_units_only, exact_moments
 
 READ_BYTES = 64 * 1024
 
@@ -22,8 +23,17 @@ class Parquet:
     """Reads row group after row group. Raises `pa.ArrowException` or `OSError` for a damaged file."""
 
     def schema(self, file: Any) -> pa.Schema:
-        """The columns as Arrow types."""
-        return _opened(file).schema_arrow
+        """The columns as Arrow types; those of INT96 have microseconds unless the first rows need nanoseconds."""
+        parquet = _opened(file)
+        moments = _int96_names(parquet, parquet.schema_arrow.names)
+        if not moments:
+            return parquet.schema_arrow
+        schema = _opened(file, "us").schema_arrow
+        for field in self._first_types(file, moments):
+            place = schema.get_field_index(field.name)
+            if differ_in_units_only(schema.field(place).type, field.type):  # it is no ExactText
+                schema = schema.set(place, schema.field(place).with_type(field.type))
+        return schema
 
     def batches(self, file: Any, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]:
         """Batches of these columns, and rarely others: where a column `a.b` lies beside a column `a` with a `b`.
@@ -33,15 +43,42 @@ class Parquet:
         parquet = _opened(file)
         paths = _paths(parquet, names)
         sizes = RowSizes(parquet.metadata, paths)
-        found = parquet.iter_batches(min(FIRST_ROWS, sizes.rows(limit)), columns=[*paths], use_threads=False)
-        for batch in found:
+        moments = _int96_names(parquet, names)
+        readers = [(parquet, paths), *([(_opened(file, "s"), _paths(parquet, moments))] if moments else ())]
+        rows = min(FIRST_ROWS, sizes.rows(limit))
+        found = [reader.iter_batches(rows, columns=[*asked], use_threads=False) for reader, asked in readers]
+        for batch, *seconds in zip(*found, strict=True):
             sizes.came(batch)
-            parquet.reader.set_batch_size(sizes.rows(limit))
-            yield checked(batch)
+            for reader, _ in readers:
+                reader.reader.set_batch_size(sizes.rows(limit))
+            yield checked(_with_moments(batch, seconds[0], moments) if seconds else batch)
+
+    def _first_types(self, file: Any, names: Sequence[str]) -> pa.Schema:
+        """What the first batch has; nothing where it cannot be read, which an export says."""
+        try:
+            return next((batch.schema for batch in self.batches(file, names, FIRST_ROWS)), pa.schema([]))
+        except DAMAGE:
+            return pa.schema([])
 
 
-def _opened(file: Any) -> pq.ParquetFile:
-    return pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES)
+def _int96_names(parquet: pq.ParquetFile, names: Sequence[str]) -> list[str]:
+    """Those of the columns that hold INT96 at any depth."""
+    columns = [parquet.metadata.schema.column(place) for place in range(parquet.metadata.num_columns)]
+    paths = {column.path for column in columns if column.physical_type == "INT96"}
+    return [name for name in names if paths & _paths(parquet, [name])] if paths else []
+
+
+def _with_moments(batch: pa.RecordBatch, seconds: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
+    """The batch with exact values in these columns, which were read as nanoseconds, and as seconds beside it."""
+    for name in names:
+        place = batch.schema.get_field_index(name)
+        column = exact_moments(batch.column(place), seconds.column(seconds.schema.get_field_index(name)))
+        batch = batch.set_column(place, name, column)
+    return batch
+
+
+def _opened(file: Any, int96_unit: str = "ns") -> pq.ParquetFile:
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES, coerce_int96_timestamp_unit=int96_unit)
 
 
 def _paths(parquet: pq.ParquetFile, names: Sequence[str]) -> frozenset[str]:
