@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from tests.flights import flights_database
+from tests.made_once import made_once
 
 pytest_plugins = ["tests.postgres_server", "tests.redis_server"]
 """Rooms with fixtures. A fixture that modules import is another one in each, and starts its server again for each."""
@@ -20,11 +19,5 @@ settings.load_profile("any machine")
 
 @pytest.fixture(scope="session")
 def flights_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file of 336,776 real rows, made once for all processes of the run. Tests do not change it."""
-    own = tmp_path_factory.getbasetemp()
-    path = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "flights.db"
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            flights_database(path.with_suffix(".making")).rename(path)
-    return path
+    """A SQLite file of 336,776 real rows. Tests do not change it."""
+    return made_once(tmp_path_factory, "flights.db", flights_database)

@@ -16,18 +16,21 @@ import pytest
 
 from tests.conformance.servers import curl, running
 from tests.flights import COLUMNS, ROWS, TABLE
+from tests.made_once import made_once
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def downloaded(flights_db: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("download")
-    with running(["asgi_export", "serve", str(flights_db), "--port", "0"], folder / "output") as server:
-        for name in ("csv", "parquet", "ndjson"):
-            url = f"{server.url}/api/v1/exports/{name}?dataset={TABLE}"
-            assert curl(url, "--fail", "--compressed", "-o", str(folder / f"flights.{name}")).returncode == 0
-    return folder
+    def download(folder: Path) -> None:
+        folder.mkdir()
+        with running(["asgi_export", "serve", str(flights_db), "--port", "0"], folder / "output") as server:
+            for name in ("csv", "parquet", "ndjson"):
+                url = f"{server.url}/api/v1/exports/{name}?dataset={TABLE}"
+                assert curl(url, "--fail", "--compressed", "-o", str(folder / f"flights.{name}")).returncode == 0
+
+    return made_once(tmp_path_factory, "download", download)
 
 
 @pytest.fixture(scope="module")
