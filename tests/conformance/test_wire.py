@@ -55,9 +55,9 @@ def test_a_query_that_is_not_utf_8_is_400(nasty: Server, query: str) -> None:
         ("gr%C3%B6%C3%9Fe.csv", "attachment; filename=\"gr__e.csv\"; filename*=UTF-8''gr%C3%B6%C3%9Fe.csv"),
         (
             "%0d%0aX-Evil:%201%22%5C",
-            "attachment; filename=\"__X-Evil_ 1__\"; filename*=UTF-8''%0D%0AX-Evil%3A%201%22%5C",
+            "attachment; filename=\"__X-Evil_ 1__\"; filename*=UTF-8''__X-Evil_%201%22_",
         ),
-        ("../../etc/passwd", "attachment; filename=\".._.._etc_passwd\"; filename*=UTF-8''..%2F..%2Fetc%2Fpasswd"),
+        ("../../etc/passwd", 'attachment; filename="_._.._etc_passwd"'),
     ],
 )
 def test_a_file_name_cannot_break_out_of_its_header(nasty: Server, given: str, value: str) -> None:
