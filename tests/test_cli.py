@@ -69,6 +69,7 @@ def test_a_signal_ends_it_with_0_and_without_a_traceback(
         assert 'ending="cut off"' in server.log() or 'ending="client left"' in server.log()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -94,6 +94,7 @@ def behind(redis_server: RedisServer, tmp_path: Path) -> Iterator[Behind]:
         yield Behind(nginx, (one, other))
 
 
+@pytest.mark.slow
 def test_one_limit_holds_over_both_instances(behind: Behind) -> None:
     target = "/api/v1/exports/csv?dataset=orders&apiKey=behind-nginx"
     statuses = Counter(get(behind.nginx, target).status for _ in range(LIMIT + 20))
@@ -101,6 +102,7 @@ def test_one_limit_holds_over_both_instances(behind: Behind) -> None:
     assert all("/api/v1/exports/csv" in instance.log() for instance in behind.instances)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 def test_a_broken_export_is_broken_behind_the_proxy_too(behind: Behind, coding: str) -> None:
     result = curl(
@@ -110,6 +112,7 @@ def test_a_broken_export_is_broken_behind_the_proxy_too(behind: Behind, coding: 
     assert (result.returncode, result.stderr) == (18, b"200")
 
 
+@pytest.mark.slow
 def test_a_restart_is_not_seen_by_clients(behind: Behind) -> None:
     """The other instance is asked where one is ending, or gone."""
     first, _ = behind.instances

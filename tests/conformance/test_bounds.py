@@ -183,6 +183,7 @@ def test_past_the_rows_is_cut_off_too(server: Server) -> None:
     assert eventually(lambda: endings(server) - before == Counter({"cut off": 1}))
 
 
+@pytest.mark.slow
 def test_queries_that_never_end_are_interrupted_at_the_end_of_their_time(server: Server) -> None:
     """More of them than there are threads: nobody waits for their end, and each is free again."""
     number = 2 * THREADS + 2

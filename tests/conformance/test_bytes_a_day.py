@@ -27,7 +27,7 @@ plan = "basic"
 """
 
 
-@pytest.mark.parametrize("server_name", ["uvicorn", "hypercorn"])
+@pytest.mark.parametrize("server_name", ["uvicorn", pytest.param("hypercorn", marks=pytest.mark.slow)])
 def test_two_instances_send_a_key_no_more_than_its_bytes(
     empty_redis: RedisServer, tmp_path: Path, server_name: str
 ) -> None:

@@ -25,7 +25,7 @@ ALICE = "X-API-Key: alice-s3cret\r\n"
 BOB = "X-API-Key: bob-s3cret\r\n"
 LIFE_SECONDS = 2
 LEASES = "ax:*:leases"
-SERVERS = pytest.mark.parametrize("server_name", ["uvicorn", "hypercorn"])
+SERVERS = pytest.mark.parametrize("server_name", [pytest.param("uvicorn", marks=pytest.mark.slow), "hypercorn"])
 
 KEYS = "[plans.basic]\nlimits = ['100000/1h']\nexports_at_once = 2\n" + "".join(
     f'[keys.{owner}]\nsha256 = "{digest_of(f"{owner}-s3cret").hex()}"\nplan = "basic"\n' for owner in ("alice", "bob")

@@ -69,7 +69,7 @@ def ending(request: pytest.FixtureRequest) -> str:
     return found
 
 
-@pytest.fixture(scope="module", params=["uvicorn", "hypercorn"])
+@pytest.fixture(scope="module", params=["uvicorn", pytest.param("hypercorn", marks=pytest.mark.slow)])
 def server(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,

@@ -60,6 +60,7 @@ def test_large_values_come_in_bounded_batches_whatever_their_column_is_called(
     assert pa.Table.from_batches(found)[name].combine_chunks().equals(array)
 
 
+@pytest.mark.slow
 def test_a_value_that_a_dictionary_holds_once_does_not_make_a_batch_large(tmp_path: Path) -> None:
     """The file has 100 KB, its rows 2 GB."""
     table = pa.table({"a": pa.array(["x" * 100_000] * 20_000).dictionary_encode()})

@@ -107,6 +107,7 @@ def expect_answers(found: list[Outcome]) -> None:
         assert "\n" not in outcome.reason, outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHOLE)
 def test_no_damage_ends_the_process(tmp_path: Path, name: str) -> None:
     """Some damage is not seen, as where it is within a value: then the export is whole."""

@@ -199,6 +199,7 @@ def test_serve_says_the_delimiter_once_and_serves_the_columns(tmp_path: Path) ->
 HEADER_BOMB = b"a" * (32 * 1024 * 1024)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [

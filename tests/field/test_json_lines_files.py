@@ -229,6 +229,7 @@ def test_a_folder_gives_a_column_where_no_line_does(tmp_path: Path) -> None:
     assert read(started(tmp_path / "s")) == [(1, 2024, "01"), (2, 2025, None)]
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_whatever_the_size_of_the_file(tmp_path: Path) -> None:
     bomb = b'{"a":1,"b":"' + b"x" * 100 + b'"}\n'
     (tmp_path / "t.jsonl.gz").write_bytes(gzip.compress(bomb * 300_000, 1))

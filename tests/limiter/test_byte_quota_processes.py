@@ -7,6 +7,8 @@ from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 
+import pytest
+
 from asgi_export.limiter.redis_byte_quota import RedisByteQuotas
 from asgi_export.redis_client.shared import SharedRedis
 from tests.redis_server import RedisServer
@@ -46,6 +48,7 @@ def take(url: str, together: Barrier, results: Queue[int]) -> None:
     results.put(asyncio.run(run()))
 
 
+@pytest.mark.slow
 def test_processes_on_one_redis_grant_exactly_the_limit(empty_redis: RedisServer) -> None:
     """With grants given back and granted again all the while."""
     spawning = get_context("spawn")

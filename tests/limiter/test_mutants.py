@@ -193,6 +193,7 @@ def test_the_suite_kills(mutant: Mutant) -> None:
         assert any(fails(check) for check in checks(partial(MemorySubject, make_store)))
 
 
+@pytest.mark.slow
 def test_the_suite_lets_the_unchanged_limiter_live() -> None:
     """Loaded in the same way without an error, so that what kills a mutant is its error."""
     with mutated(Mutant("none", "memory_store", "class MemoryStore:", "class MemoryStore:")) as make_store:

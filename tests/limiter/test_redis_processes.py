@@ -9,6 +9,8 @@ from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 
+import pytest
+
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import Decision, Rule
 from asgi_export.redis_client.driver import Reply
@@ -58,6 +60,7 @@ def hammer(url: str, ready: Barrier, results: Queue[tuple[Stamps, int]]) -> None
     results.put(asyncio.run(run()))
 
 
+@pytest.mark.slow
 def test_no_window_holds_more_than_the_limit_and_the_limit_is_reached(empty_redis: RedisServer) -> None:
     """By the stamps of the script itself, under two rules at once, for several keys."""
     spawning = get_context("spawn")

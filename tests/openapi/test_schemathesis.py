@@ -25,6 +25,7 @@ def test_nothing_is_found_where_everything_is_open() -> None:
     expect_nothing(findings(schemathesis.openapi.from_asgi("/openapi.json", limited, config=configured())))
 
 
+@pytest.mark.slow
 def test_nothing_is_found_where_keys_are_needed(tmp_path: Path) -> None:
     """With a key for most requests, and without one or with a wrong one where schemathesis tries that."""
     guarded = with_keys(app(), tmp_path, store=MemoryStore(), limit=10**6)
