@@ -11,7 +11,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from asgi_export.errors import SourceFailed, StartupError
+from asgi_export.errors import StartupError, Unavailable
 from tests.sources.test_files import cursor, read, started
 
 TABLE = pa.table({"a": pa.array(range(100_000))})
@@ -68,7 +68,7 @@ def test_an_object_replaced_while_it_is_read_is_a_failure_though_its_columns_are
     with cursor(dataset) as batches:
         next(batches)
         lake.write("t.parquet", pa.table({"a": pa.array(range(100_000, 200_001))}))
-        with pytest.raises(SourceFailed):
+        with pytest.raises(Unavailable):
             list(batches)
 
 

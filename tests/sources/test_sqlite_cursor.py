@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from asgi_export.errors import SourceFailed, Unavailable, ViewFailed
 from asgi_export.sources.sqlite.cursor import (
     LARGE_ROW_BYTES,
     MOST_BYTES,
@@ -159,8 +160,9 @@ def test_an_export_goes_on_in_the_file_it_opened_when_that_is_replaced(db: Path,
 def test_a_writers_lock_that_lasts_fails_the_export_before_its_first_batch(db: Path) -> None:
     make(db, "CREATE TABLE t(a)")
     table = datasets(db, busy_timeout_seconds=0.02)["t"]
-    with locked(db), pytest.raises(sqlite3.OperationalError, match="locked"):
+    with locked(db), pytest.raises(Unavailable) as failed:
         read(table)
+    assert "locked" in str(failed.value.__cause__)
     assert read(table) == []
 
 
@@ -245,7 +247,7 @@ def test_a_view_made_to_do_harm_is_refused(db: Path, harm: str) -> None:
     make(db, "CREATE TABLE t(a)", "CREATE VIEW v AS SELECT 1 AS a")
     view = datasets(db)["v"]
     make(db, "DROP VIEW v", f"CREATE VIEW v AS {harm}")
-    with pytest.raises(sqlite3.OperationalError, match="unsafe use of"):
+    with pytest.raises(ViewFailed, match="unsafe use of"):
         read(view)
 
 
@@ -448,8 +450,9 @@ def test_a_cursor_on_a_file_that_is_gone_raises_when_it_is_entered(db: Path) -> 
     make(db, "CREATE TABLE t(a)")
     table = datasets(db)["t"]
     db.unlink()
-    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+    with pytest.raises(Unavailable) as failed:
         read(table)
+    assert "unable to open" in str(failed.value.__cause__)
     assert not db.exists()
 
 
@@ -460,6 +463,6 @@ def test_a_damaged_page_breaks_the_export_off_and_leaving_still_works(db: Path, 
     with damaged.open("r+b") as file:
         file.seek(damaged.stat().st_size // 2)
         file.write(b"\xff" * 65536)
-    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+    with pytest.raises(SourceFailed, match="malformed"):
         read(datasets(damaged)["t"])
     assert lock_is_free(damaged)
