@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from asgi_export.access.credentials import without_key
+from asgi_export.asgi.break_off import BrokenOff
 from asgi_export.asgi.context import REQUEST_ID
-from asgi_export.asgi.pump import BrokenOff
 from asgi_export.middleware.observe import AccessLine
 
 SERVER_LOGGERS = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "hypercorn.access", "hypercorn.error", "asyncio")
@@ -54,7 +54,14 @@ class WithoutBreaks(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, TimeoutError | ConnectionError):
             return str(error) != UNWANTED_CONNECTION and not record.getMessage().startswith(LOST_CONNECTION)
-        return not isinstance(error, BrokenOff | asyncio.CancelledError)
+        return not (isinstance(error, asyncio.CancelledError) or _is_break(error))
+
+
+def _is_break(error: BaseException | None) -> bool:
+    """Also as a task group or a framework's error handler passes it on."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_break(found) for found in error.exceptions)
+    return isinstance(error, BrokenOff) or (error is not None and isinstance(error.__cause__, BrokenOff))
 
 
 def _cut(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from asgiref.testing import ApplicationCommunicator
 
 from asgi_export import Column, Selection
+from asgi_export.asgi.break_off import is_break
 from asgi_export.asgi.context import context_of
 from asgi_export.export.catalogue import Catalogue
 from asgi_export.export.parameters import Parameters
@@ -130,6 +131,8 @@ class Client:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
+        if is_break(message):
+            raise TypeError("a server cannot write this")
         self._check(message)
         self.sent.append(message)
         self._sending += 1

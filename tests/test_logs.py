@@ -84,8 +84,22 @@ def test_queries_are_cut_out_of_arguments_and_nothing_else(
     assert handler.lines == [line]
 
 
+def caused(error: BaseException, cause: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
-    ("error", "kept"), [(BrokenOff("x"), False), (asyncio.CancelledError(), False), (RuntimeError("x"), True)]
+    ("error", "kept"),
+    [
+        (BrokenOff("x"), False),
+        (asyncio.CancelledError(), False),
+        (RuntimeError("x"), True),
+        (ExceptionGroup("of a task group", [BrokenOff("x")]), False),
+        (ExceptionGroup("of a task group", [BrokenOff("x"), RuntimeError("x")]), True),
+        (caused(RuntimeError("of a framework"), BrokenOff("x")), False),
+        (caused(RuntimeError("of a framework"), ValueError("x")), True),
+    ],
 )
 def test_only_what_was_raised_to_break_off_is_dropped(
     records: tuple[logging.Logger, Records], error: BaseException, kept: bool

@@ -27,6 +27,28 @@ CSV) are sent, if no chunk was interrupted half-way, and the caller must raise `
 close an HTTP/1.1 connection without the final chunk, which no client takes for the end (RFC 9112 §8).
 After a disconnect the caller returns.
 
+*Behind a middleware* raising is not enough. Starlette's `BaseHTTPMiddleware` (FastAPI's `@app.middleware("http")`)
+runs the application in a task and hands its messages through a queue to a response of its own. Whatever the
+application raises ends the queue, the middleware takes that for the end of the body, sends the final chunk, and
+raises afterwards, too late. Only its own `send` can fail it, so `break_off` sends a body that has no bytes:
+
+- Each middleware with a queue passes it on, however many there are, and the server's `send` raises in the outermost
+  one, before anything is written: uvicorn (`len`), Hypercorn of every HTTP version (`bytes`). The middleware's
+  response fails, and the server closes the connection as it does for us. The error that comes out of the body is a
+  `BrokenOff`, so that the servers' tracebacks can be told and dropped (`logs`).
+- A message of an unknown type fails the middleware by its `assert`: not under `python -O`, where it is taken for the
+  last body, and not where there are two, as the outer one sees an exception of its application, and completes. So
+  it is not used.
+- Where nothing is around the application, the server refuses the body, we ignore that, and raise.
+- Between the application and such a middleware `GZipMiddleware` may compress, and refuses the body itself. A second
+  head with a content coding passes through it, and fails the middleware by its `assert`, or without it by the body
+  that it carries. Older versions take the head for their own, and let the body through then. Where it compresses
+  between two such middlewares, the inner one fails and the outer one completes: nothing of ours gets that far.
+- A client that takes nothing keeps the queue full, and raising drops what waits in it. So `break_off` waits until the
+  client takes something, or leaves; the source has been left by then. A server that is asked itself would wait for
+  the client too (uvicorn), but closes the connection when we raise: there the wait is bounded. Which of the two it
+  is shows at the head: a queue gives the loop a turn, uvicorn does not; Hypercorn refuses without waiting.
+
 ASGI HTTP 2.5, Disconnected Client and Response Body.
 """
 
@@ -41,9 +63,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from asgi_export.asgi.break_off import BrokenOff, break_off
 from asgi_export.asgi.context import Disconnect
 from asgi_export.asgi.message import ASGISendEvent, HTTPResponseStartEvent, Send, body
 from asgi_export.tasks import wait_through
+
+__all__ = ["MAX_CHUNK_BYTES", "PRODUCER", "Bounds", "BrokenOff", "Ending", "OpenChunks", "Outcome", "Pump"]
 
 logger = logging.getLogger("asgi_export.stream")
 
@@ -52,6 +77,9 @@ MAX_CHUNK_BYTES = 256 * 1024
 
 PRODUCER = "asgi-export producer"
 """The name of the tasks that own a source."""
+
+BREAK_SECONDS = 1.0
+"""How long a server may take to refuse what breaks off: uvicorn waits for its client before it looks at it."""
 
 OpenChunks = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 
@@ -64,10 +92,6 @@ class Ending(StrEnum):
     STALLED = "stalled"
     FAILED = "failed"
     CUT_OFF = "cut off"
-
-
-class BrokenOff(Exception):
-    """Raised out of the application to make the server break the connection off; the log has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +125,8 @@ class _ClientLeft(Exception):
 class Pump:
     """One response being streamed. `run` once; `stop` from the same loop, any time, ends it early.
 
-    `bytes` counts what `send` has taken of the body; `ended` is set when the source has been left.
+    `bytes` counts what `send` has taken of the body; `ended` is set when the source has been left. Whoever raises
+    after `run` calls `break_off` first.
     """
 
     def __init__(
@@ -130,6 +155,8 @@ class Pump:
         self._started = 0.0
         self._first_byte_seconds: float | None = None
         self._stopped: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._queued = False
+        self._to_break_off = False
         self.ended = asyncio.Event()
 
     def stop(self, ending: Ending) -> None:
@@ -150,11 +177,28 @@ class Pump:
             outcome = self._outcome(producer)
             if not cancelled:
                 cancelled = await self._say_last_words(producer, outcome)
+            self._to_break_off = outcome.head_sent and outcome.ending not in (Ending.COMPLETE, Ending.CLIENT_LEFT)
         finally:
             self.ended.set()
         if cancelled:
             raise asyncio.CancelledError
         return outcome
+
+    async def break_off(self, *, cancelled: bool = False) -> None:
+        """Make a middleware that would complete the response fail; for a response that is whole it does nothing.
+
+        A queue is given all the time that the client takes, unless the caller was `cancelled` before.
+        """
+        if not self._to_break_off:
+            return
+        breaking = asyncio.create_task(break_off(self._send), name="asgi-export break")
+        try:
+            if self._queued and not cancelled:
+                await asyncio.wait([breaking])  # a middleware that fails by it may cancel us here
+            else:
+                await wait_through(breaking, seconds=BREAK_SECONDS)
+        finally:
+            breaking.cancel()
 
     async def _produce(self) -> None:
         async with self._open_chunks() as chunks:
@@ -181,8 +225,12 @@ class Pump:
             await self._send_chunk(chunk)
 
     async def _send_head(self) -> None:
+        """Send the head, and note whether another task sends it: where nothing is before it, uvicorn never waits."""
         self._head_sent = self._sending = True
+        turn = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(turn.set_result, None)
         await self._send_bounded(self._head)
+        self._queued = turn.done()
 
     async def _held(self, first: bytes, chunks: AsyncIterator[bytes]) -> bytes:
         """The chunk to send next: `first` and the second in one, or the second if `first` was sent meanwhile.

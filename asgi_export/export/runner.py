@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 
 from asgi_export.asgi.coding import CODINGS, CompressionLevels
@@ -100,12 +100,24 @@ class RunningExports:
             bounds=self._bounds,
             hold_seconds=HOLD_SECONDS if export.format.in_threads else 0.0,
         )
+        try:
+            with self._counted(pump):  # before anything is awaited, so that the bound holds
+                async with self._leased(export):
+                    _conclude(export, await _run_pump(pump, encoder, context))
+        except BrokenOff:
+            await pump.break_off()  # may take as long as the client, and holds nothing
+            raise
+        except asyncio.CancelledError:
+            await pump.break_off(cancelled=True)
+            raise
+
+    @contextmanager
+    def _counted(self, pump: Pump) -> Iterator[None]:
         if not self._running:
             self._idle = asyncio.Event()
-        self._running.add(pump)  # before anything is awaited, so that the bound holds
+        self._running.add(pump)
         try:
-            async with self._leased(export):
-                _conclude(export, await _run_pump(pump, encoder, context))
+            yield
         finally:
             self._running.discard(pump)
             pump.ended.set()

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from asgi_export.access.callers import CALLER
 from asgi_export.access.credentials import without_key
+from asgi_export.asgi.break_off import is_break
 from asgi_export.asgi.context import METRICS_SERVED, RequestContext, context_of
 from asgi_export.asgi.lifespan import AroundLifespan
 from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Send, send_whole
@@ -100,8 +101,12 @@ class _Answer:
         except OSError:
             raise
         except Exception as error:
+            if is_break(message):
+                raise
             diagnostics.warning("request %s: the server takes no answer: %r", self._context.request_id, error)
             raise ConnectionError("the server takes no answer") from error
+        if is_break(message):
+            return
         if message["type"] == "http.response.start":
             self.status = message["status"]
             if self._metrics and self.status == 200 and self._context.get(EXPORT):
