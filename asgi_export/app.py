@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from asgi_export.access.callers import CALLER, access_of
@@ -24,6 +25,7 @@ from asgi_export.asgi.pump import Bounds, BrokenOff, Ending
 from asgi_export.asgi.readiness import CHECKS, failing
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES, RequestBounds, probe_of
 from asgi_export.errors import (
+    BadRequest,
     ExportError,
     InternalError,
     MethodNotAllowed,
@@ -37,9 +39,9 @@ from asgi_export.export.meter import describe_quota
 from asgi_export.export.parameters import OF_DOCUMENT, Parameters, parse_parameters, shown
 from asgi_export.export.plan import EXPORT, Export, plan_export
 from asgi_export.export.receipt import RECEIPT
-from asgi_export.export.routes import CATALOGUE, DOCUMENT, find_route, path_of
+from asgi_export.export.routes import CATALOGUE, DOCUMENT, Route, find_route, path_of
 from asgi_export.export.runner import RunningExports, log_failure
-from asgi_export.formats import FORMATS, Format
+from asgi_export.formats import FORMATS
 from asgi_export.limiter.byte_quota import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
 from asgi_export.limiter.rules import RULES, described
@@ -189,16 +191,16 @@ class ExportApp:
             raise caller.refusal  # where no limiter has done so before
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{shown(request.method)}: expected GET, HEAD or OPTIONS", headers=(ALLOW,))
-        if route in FORMATS:
-            await self._export(context, disconnect, send, FORMATS[route])
+        if route.page in FORMATS:
+            await self._export(context, disconnect, send, route)
         else:
-            status, body = await self._pages[route](context)
+            status, body = await self._pages[route.page](context)
             await _send_page(context, send, status, body)
 
-    async def _export(self, context: RequestContext, disconnect: Disconnect, send: Send, found: Format) -> None:
-        parameters = parse_parameters(context.parameters())
+    async def _export(self, context: RequestContext, disconnect: Disconnect, send: Send, route: Route) -> None:
+        parameters = _name_dataset(parse_parameters(context.parameters()), route.dataset)
         await self._ready(context)
-        export = plan_export(self._catalogue.now, parameters, found, context)
+        export = plan_export(self._catalogue.now, parameters, FORMATS[route.page], context)
         decision = decide(context.request.header)
         if isinstance(decision, Refused):  # last: a request that is wrong in itself is told so. RFC 9110 §13.2.1
             raise decision.error
@@ -305,6 +307,17 @@ async def _send_page(context: RequestContext, send: Send, status: int, body: byt
     if status == Unavailable.status:
         headers.append((b"retry-after", b"1"))
     await send_whole(send, status, headers, body, method=context.request.method)
+
+
+def _name_dataset(parameters: Parameters, dataset: str) -> Parameters:
+    """The parameters with the dataset that the path names, which the query then may not name, not even the same."""
+    if not dataset:
+        return parameters
+    if parameters.dataset:
+        raise BadRequest(
+            f"dataset={shown(parameters.dataset)}: given twice; expected once, and the path names {shown(dataset)}"
+        )
+    return replace(parameters, dataset=dataset)
 
 
 def _last_answer(context: RequestContext, error: SourceFailed) -> InternalError:

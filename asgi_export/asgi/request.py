@@ -36,8 +36,9 @@ Pairs = tuple[tuple[str, str], ...]
 class Request(NamedTuple):
     """One HTTP request, read once; a tuple, as that is made in a fifth of the time of a frozen dataclass.
 
-    `root` are the segments of `root_path`, none where it is not mounted; `below` are the path's decoded segments
-    under it, `full` all of them (servers disagree on whether `path` holds `root_path`); a trailing slash is dropped.
+    `root` are the segments of the mount, none where it is not mounted: those of `root_path`, or what a framework cut
+    off `path` and left in `raw_path` (Litestar). `below` are the path's decoded segments under it, `full` all of them
+    (servers disagree on whether `path` holds `root_path`); a trailing slash is dropped.
     `headers` are by lower-case name, the first of each; `accept-encoding` is a list, all of whose lines count
     (RFC 9110 §5.3). `header_bytes` is the size of all of them as they came. `client` is the peer's address, empty if
     the server gives none. `request_id` is the client's `X-Request-Id` if it is safe in logs and heads, else 16 random
@@ -66,8 +67,8 @@ class Request(NamedTuple):
 
     def at(self, scope: HTTPScope) -> Request:
         """The same request with the paths of another scope, which a framework made for what it mounts."""
-        full, root = path_segments(scope), _split(scope.get("root_path") or "")
-        return self._replace(below=_below(full, root), full=full, root=root)
+        below, full, root = _read_paths(scope)
+        return self._replace(below=below, full=full, root=root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +90,14 @@ class RequestBounds:
 
 def read_request(scope: HTTPScope) -> Request:
     """Read a scope: once a request, by `context_of`."""
-    full, root = path_segments(scope), _split(scope.get("root_path") or "")
+    below, full, root = _read_paths(scope)
     headers, header_bytes = _read_headers(scope)
     client = scope.get("client")
     return Request(
         request_id=_request_id(headers),
         method=scope["method"].upper(),
         http_version=scope.get("http_version") or "1.1",
-        below=_below(full, root),
+        below=below,
         full=full,
         root=root,
         query=scope.get("query_string") or b"",
@@ -131,16 +132,53 @@ def probe_of(request: Request) -> str:
     return ""
 
 
-def path_segments(scope: HTTPScope) -> Segments:
-    """The path's segments, decoded after the split, so that `%2F` is not a separator. RFC 3986 §2.4, §3.3."""
-    path = scope["path"]
+def _read_paths(scope: HTTPScope) -> tuple[Segments, Segments, Segments]:
+    """The path below the mount, the whole of it, and the mount."""
+    path, root = _origin_form(scope["path"]), _split(scope.get("root_path") or "")
+    whole = _raw_segments(scope)
+    start = None if whole is None else _start_of(path.removeprefix("/"), whole)
+    if whole is None or start is None:  # `raw_path` is of another address, or says no more than the path
+        given = _split(path)
+        return _below(given, root), given, root
+    if not start:
+        return _below(whole, root), whole, root
+    return whole[start:], whole, _join_mounts(root, whole[:start])
+
+
+def _raw_segments(scope: HTTPScope) -> Segments | None:
+    """Those of `raw_path`, decoded after the split, so that `%2F` is no separator. RFC 3986 §2.4, §3.3.
+
+    None where it is missing, or the same as the path.
+    """
     raw: Any = scope.get("raw_path")
-    if isinstance(raw, bytes) and b"%" in raw:  # else it says no more than the path
-        raw = raw.partition(b"?")[0]
-        if unquote_to_bytes(raw) == path.encode("utf-8", "surrogatepass"):
-            pieces = _split(_origin_form(raw.decode("latin-1")))
-            return tuple([unquote_to_bytes(piece.encode("latin-1")).decode("utf-8", "replace") for piece in pieces])
-    return _split(_origin_form(path))
+    if not isinstance(raw, bytes):
+        return None
+    text = raw.partition(b"?")[0].decode("latin-1")
+    if text == scope["path"] and "%" not in text:
+        return None
+    pieces = _split(_origin_form(text))
+    return tuple([unquote_to_bytes(piece.encode("latin-1")).decode("utf-8", "replace") for piece in pieces])
+
+
+def _start_of(path: str, whole: Segments) -> int | None:
+    """Where the tail of `whole` begins that is the path, with or without a slash at its end."""
+    if not path:
+        return len(whole)
+    for wanted in (path, path.removesuffix("/")):
+        length, start = -1, len(whole)
+        while start and length < len(wanted):  # an encoded slash has become a character of its segment
+            start -= 1
+            length += 1 + len(whole[start])
+        if "/".join(whole[start:]) == wanted:
+            return start
+    return None
+
+
+def _join_mounts(root: Segments, cut: Segments) -> Segments:
+    """The mount, of which `root_path` may say nothing, the server's part, or all that was cut off, too."""
+    if root[-len(cut) :] == cut:
+        return root
+    return cut if cut[: len(root)] == root else root + cut
 
 
 def _origin_form(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from urllib.parse import quote
 
 from asgi_export.asgi.request import Request, Segments, probe_of
@@ -12,28 +13,47 @@ CATALOGUE = "catalogue"
 DOCUMENT = "openapi.json"
 
 
-def find_route(request: Request, prefix: Segments) -> str:
-    """The name of a probe, of a format, `CATALOGUE` or `DOCUMENT`. Raises `NotFound`.
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A page: a probe, a format, `CATALOGUE` or `DOCUMENT`; and the dataset if the path names one."""
 
+    page: str
+    dataset: str = ""
+
+
+def find_route(request: Request, prefix: Segments) -> Route:
+    """The page that the path names. Raises `NotFound`.
+
+    `DATASET.FORMAT` ends at its last dot, so a dataset may hold dots, and may be named like a format.
     The prefix may stand below the mount or hold the mount, as servers and frameworks differ; a mount may also
     stand for the prefix, and so may the root. The document is found beside the probes as well: a framework's own is
     at its root, where a mount is not asked.
     """
     probe = probe_of(request)
     if probe:
-        return probe
+        return Route(probe)
     if (DOCUMENT,) in (request.below, request.full):
-        return DOCUMENT
+        return Route(DOCUMENT)
     rest = _below(request.below, prefix)
     if rest is None:
         rest = _below(request.full, prefix)
     if rest is None and (request.mounted or not request.full):
         rest = request.below
     if rest == ():
-        return CATALOGUE
-    if rest is not None and len(rest) == 1 and (rest[0] in FORMATS or rest[0] == DOCUMENT):
-        return rest[0]
-    raise NotFound(f"no such path; expected {path_of(prefix)}/ and then {' or '.join(FORMATS)}")
+        return Route(CATALOGUE)
+    found = _export_of(rest[0]) if rest is not None and len(rest) == 1 else None
+    if found is None:
+        raise NotFound(
+            f"no such path; expected {path_of(prefix)}/ and then {' or '.join(FORMATS)}, or DATASET.csv and the like"
+        )
+    return found
+
+
+def _export_of(name: str) -> Route | None:
+    if name in FORMATS or name == DOCUMENT:
+        return Route(name)
+    dataset, _, extension = name.rpartition(".")
+    return Route(extension, dataset) if dataset and extension in FORMATS else None
 
 
 def path_of(segments: Segments) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from asgi_export.errors import PreconditionRequired
 from asgi_export.formats import FORMATS, Format
 from asgi_export.openapi.parameters import (
+    IN_PATH,
     parameters_of,
     parameters_of_document,
     parameters_of_page,
@@ -97,17 +98,20 @@ def _exports(view: View, offer: Offer) -> Iterator[tuple[str, Page]]:
     for found in FORMATS.values():
         if found.available:
             yield f"{view.prefix}/{found.name}", _export(found, view, offer)
+            if offer.listed:
+                yield f"{view.prefix}/{{dataset}}.{found.name}", _export(found, view, offer, in_path=True)
 
 
-def _export(found: Format, view: View, offer: Offer) -> Page:
+def _export(found: Format, view: View, offer: Offer, *, in_path: bool = False) -> Page:
     """Only delimited text has a schema: OpenAPI 3.1 has none for lines of JSON, and none for what is binary."""
     return Page(
-        name=found.name,
+        name=f"dataset_{found.name}" if in_path else found.name,
         summary=f"a dataset as {found.name}",
         content={found.media_type: {"schema": TEXT} if found.delimited else {}},
         errors=(*COUNTED, *ASKED, PreconditionRequired),
         headers=("Content-Disposition", "X-Accel-Buffering", "Content-Encoding"),
-        parameters=parameters_of(found, offer, keys=view.keys),
+        parameters=parameters_of(found, offer, keys=view.keys, in_path=in_path),
+        in_path=[named("parameters", IN_PATH)] if in_path else (),
     )
 
 

@@ -18,6 +18,10 @@ KEY_HEADER: Described = {
 }
 
 
+IN_PATH = "datasetInPath"
+"""The component of the dataset where the path names it, and the query may not."""
+
+
 def _columns(offer: Offer) -> Described:
     fewest = {"minItems": 1} if offer.columns_required else {}
     items = {"type": "string", "enum": offer.columns}
@@ -54,16 +58,22 @@ def shared_parameters(offer: Offer, *, keys: bool) -> Described:
     """Those that are the same for every format, by name. A key is a security scheme where there are `keys`."""
     rows = [row for row in PARAMETERS if row.name not in OF_FORMAT and not _is_left_out(row, offer, keys=keys)]
     described = {row.name: _described(row, _narrowed(row, offer), needed=_is_needed(row, offer)) for row in rows}
+    described[IN_PATH] = {**described["dataset"], "in": "path", "required": True, "schema": _schema_in_path(offer)}
     return described if keys else {**described, KEY_HEADER["name"]: KEY_HEADER}
 
 
-def parameters_of(found: Format, offer: Offer, *, keys: bool) -> Sequence[Described]:
-    """Those of one format's export."""
+def _schema_in_path(offer: Offer) -> Described:
+    return {"type": "string", "enum": offer.datasets, "examples": [offer.datasets[0]]}
+
+
+def parameters_of(found: Format, offer: Offer, *, keys: bool, in_path: bool = False) -> Sequence[Described]:
+    """Those of one format's export, in the query; without the dataset where it is `in_path`."""
     rows = [row for row in PARAMETERS if found.delimited or not row.of_text]
     there = [row for row in rows if not _is_left_out(row, offer, keys=keys)]
     described = [
         _described(row, OF_FORMAT[row.name](found)) if row.name in OF_FORMAT else named("parameters", row.name)
         for row in there
+        if not (in_path and row.name == "dataset")
     ]
     return [*described, *_key_header(keys=keys)]
 

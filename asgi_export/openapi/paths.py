@@ -33,7 +33,7 @@ ASKED: Errors = (BadRequest, Forbidden, NotFound)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page. `headers` are those of its 200, beside what every head has.
+    """One page. `headers` are those of its 200, beside what every head has. `in_path` are the parameters of its path.
 
     `failures` are answers by status that are not those of `errors`. A page that is `open` is for everybody: it needs
     no key, and asking for it counts nothing.
@@ -45,6 +45,7 @@ class Page:
     errors: Errors
     headers: tuple[str, ...] = ()
     parameters: Sequence[Described] = ()
+    in_path: Sequence[Described] = ()
     failures: Mapping[str, Described] = field(default_factory=dict)
     links: Mapping[str, Described] = field(default_factory=dict)
     open: bool = False
@@ -68,6 +69,7 @@ def path_item(page: Page, *, keys: bool, limited: bool) -> Described:
         "responses": {"200": whole, **failures},
     }
     return {
+        **({"parameters": page.in_path} if page.in_path else {}),
         "get": {"operationId": f"get_{page.name}", **asked},
         "head": {"operationId": f"head_{page.name}", **asked},
         "options": {

@@ -16,9 +16,10 @@ PREFIX = ("api", "v1", "exports")
 
 def route(path: str, **scope: Any) -> str:
     try:
-        return find_route(read_request(http_scope(path, **scope)), PREFIX)
+        found = find_route(read_request(http_scope(path, **scope)), PREFIX)
     except NotFound:
         return "404"
+    return f"{found.dataset} as {found.page}" if found.dataset else found.page
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,72 @@ def test_a_mount_is_honoured_at_a_boundary(path: str, root_path: str, found: str
 )
 def test_an_encoded_slash_is_no_separator(path: str, raw_path: bytes | None, found: str) -> None:
     assert route(path, raw_path=raw_path) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("orders.csv", "orders as csv"),
+        ("orders.csv/", "orders as csv"),
+        ("orders.2024.q1.parquet", "orders.2024.q1 as parquet"),
+        ("csv.csv", "csv as csv"),  # a dataset that is named like a format
+        ("orders.csv.ndjson", "orders.csv as ndjson"),
+        ("openapi.json.csv", "openapi.json as csv"),
+        ("healthz.csv", "healthz as csv"),
+        ("..csv", ". as csv"),
+        ("my orders.csv", "my orders as csv"),
+        ("größe.tsv", "größe as tsv"),
+        (".csv", "404"),
+        ("orders.", "404"),
+        ("orders.CSV", "404"),
+        ("orders.xlsx", "404"),
+        ("orders.csv.gz", "404"),
+        ("a/b.csv", "404"),
+    ],
+)
+def test_a_path_names_a_dataset_and_a_format(name: str, found: str) -> None:
+    """The last dot parts them."""
+    assert route(f"/api/v1/exports/{name}") == found
+    assert route(f"/data/{name}", root_path="/data") == found
+
+
+def test_a_dataset_in_the_path_is_percent_encoded() -> None:
+    path, raw_path = "/api/v1/exports/a/b ö+?.csv", b"/api/v1/exports/a%2Fb%20%C3%B6+%3F.csv"
+    assert route(path, raw_path=raw_path) == "a/b ö+? as csv"
+
+
+@pytest.mark.parametrize(
+    ("path", "raw_path", "root_path", "found", "root"),
+    [
+        ("/csv/", b"/data/csv", "", "csv", ("data",)),  # Litestar: cut off, and normalised
+        ("/csv", b"/api/v1/exports/csv", "", "csv", ("api", "v1", "exports")),
+        ("/", b"/data/", "", CATALOGUE, ("data",)),
+        ("/", b"/data", "", CATALOGUE, ("data",)),
+        ("/healthz/", b"/data/healthz", "", "healthz", ("data",)),
+        ("/a/b.csv/", b"/da%20ta/a%2Fb.csv", "", "a/b as csv", ("da ta",)),
+        ("/csv/", b"/proxy/data/csv", "/proxy", "csv", ("proxy", "data")),  # below uvicorn's root path
+        ("/csv/", b"/data/csv", "/proxy", "csv", ("proxy", "data")),  # below Hypercorn's
+        ("/csv", b"/data/csv", "/data", "csv", ("data",)),  # Starlette before 0.33
+        ("/csv", b"/data/csv", "/proxy/data", "csv", ("proxy", "data")),
+        ("/csv/", b"/data/csv%2F", "", "404", ("data",)),
+        ("base/", b"/database", "", "404", ()),
+        ("/csv", b"/data/tsv", "", "404", ()),
+        ("/csv", b"csv/csv/csv"[3:], "", "csv", ("csv",)),
+    ],
+)
+def test_a_mount_that_was_cut_off_the_path_is_found_in_the_raw_path(
+    path: str, raw_path: bytes, root_path: str, found: str, root: tuple[str, ...]
+) -> None:
+    scope: dict[str, Any] = {"raw_path": raw_path, "root_path": root_path}
+    assert route(path, **scope) == found
+    assert read_request(http_scope(path, **scope)).root == root
+
+
+def test_a_path_of_many_slashes_is_read_in_one_pass() -> None:
+    """Squares of its length would be minutes."""
+    slashes = "/" * 300_000
+    assert route(slashes + "x", raw_path=(slashes + "%78").encode()) == "404"
+    assert route(slashes, raw_path=(slashes + "%2F").encode()) == "404"
 
 
 @pytest.mark.parametrize("raw_path", [b"/caf%C3%A9/a", "/café/a".encode(), "/café/%61".encode()])

@@ -227,7 +227,8 @@ def test_every_page_is_where_it_says(api: Any, path: str, server: str, first: st
     assert next(iter(document["paths"])) == first
     root = path.removesuffix("/openapi.json").removesuffix(PREFIX) if server not in ("/", PREFIX) else server
     for page in document["paths"]:
-        assert asyncio.run(get(api, root.rstrip("/") + page)).status == 200
+        there = page.replace("{dataset}", "people")
+        assert asyncio.run(get(api, root.rstrip("/") + there)).status == 200
 
 
 @pytest.mark.parametrize("path", ["/api/v1/exports", "/data", "/"])

@@ -179,12 +179,12 @@ def test_every_failure_of_a_page_is_in_the_document(path: str, status: str, tmp_
     expect_described(document, described, answer)
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", [*PAGES, *[f"{PREFIX}/{{dataset}}.{name}" for name in FORMATS]])
 @pytest.mark.parametrize("method", ["get", "head", "options"])
 def test_every_success_of_a_page_is_in_the_document(path: str, method: str, tmp_path: Path) -> None:
     app = with_keys(ExportApp([PEOPLE]), tmp_path)
     document = document_of(app, **ALICE)
-    answer = asked(app, path, method=method.upper(), **ALICE)
+    answer = asked(app, path.replace("{dataset}", "people"), method=method.upper(), **ALICE)
     described = document["paths"][path][method]["responses"][str(answer.status)]
     assert answer.status == (204 if method == "options" else 200)
     expect_described(document, described, answer)
