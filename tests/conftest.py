@@ -17,6 +17,11 @@ settings.register_profile("any machine", deadline=None)  # a busy one may take a
 settings.load_profile("any machine")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name gzip streams by their parameter: they hold the time, and every process must know a test by one name."""
+    return argname if isinstance(val, bytes) and val.startswith(b"\x1f\x8b") else None
+
+
 @pytest.fixture(scope="session")
 def flights_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite file of 336,776 real rows. Tests do not change it."""
