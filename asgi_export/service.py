@@ -32,6 +32,7 @@ from asgi_export.locations import open_locations
 from asgi_export.logs import set_up_logs
 from asgi_export.measure import Measured
 from asgi_export.middleware.callers import ApiKeys
+from asgi_export.middleware.hang_up import Action, OnHangUp
 from asgi_export.middleware.metrics import Metrics, metrics_available
 from asgi_export.middleware.observe import Observe
 from asgi_export.middleware.outermost import Outermost
@@ -98,13 +99,16 @@ def make_service(settings: Settings, exports: ExportApp | None = None, store: St
         max_query_bytes=settings.max_query_bytes,
         max_header_bytes=settings.max_header_bytes,
     )
+    actions: list[Action] = [exports.refresh]
     if settings.api_keys:
-        app = ApiKeys(app, keys=KeyFile(Path(settings.api_keys)))
+        keys = KeyFile(Path(settings.api_keys))
+        app = ApiKeys(app, keys=keys)
+        actions.append(keys.reload)
     metrics = None
     if settings.metrics and metrics_available():
         metrics = Metrics([found for found in (exports, store) if isinstance(found, Measured)])
     app = Observe(app, metrics=metrics)
-    return Outermost(app)
+    return Outermost(OnHangUp(app, actions))
 
 
 class NotStarted:

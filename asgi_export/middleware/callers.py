@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from typing import Any
 
 from asgi_export.access.address import one_client
@@ -11,7 +9,6 @@ from asgi_export.access.callers import CALLER, Caller
 from asgi_export.access.credentials import key_of
 from asgi_export.access.plans import Keys
 from asgi_export.asgi.context import RequestContext, context_of
-from asgi_export.asgi.lifespan import AroundLifespan
 from asgi_export.asgi.message import ASGIApp
 from asgi_export.errors import Unauthorized
 
@@ -22,7 +19,7 @@ class ApiKeys:
     """Every request gets a `Caller`: the owner of its key, or a refusal for one whose key is missing or unknown.
 
     A known key is limited as its owner's key, the others by client address (see `one_client`). A `KeyFile` is read
-    again when it changes, and on SIGHUP if the server leaves that signal free; a `KeyRing` is what the program says.
+    again when it changes; a `KeyRing` is what the program says.
     """
 
     def __init__(self, app: ASGIApp, *, keys: Keys) -> None:
@@ -30,10 +27,6 @@ class ApiKeys:
         self._keys = keys
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "lifespan":
-            around = AroundLifespan(receive, send, start=self._start, stop=self._stop)
-            await self._app(scope, around.receive, around.send)
-            return
         if scope["type"] == "http":
             context = context_of(scope)
             context.set(CALLER, self._identify(context))
@@ -47,15 +40,3 @@ class ApiKeys:
         reason = "unknown or expired API key" if key else "no API key"
         refusal = Unauthorized(f"{reason}; expected one as apiKey, X-API-Key or Bearer", headers=(CHALLENGE,))
         return Caller(f"address:{one_client(context.request.client)}", refusal=refusal)
-
-    async def _start(self) -> None:
-        try:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._keys.reload)
-        except (NotImplementedError, RuntimeError, ValueError, AttributeError):
-            return  # not the main thread, or a system without it: the file's time is looked at all the same
-
-    async def _stop(self) -> None:
-        try:
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
-        except (NotImplementedError, RuntimeError, ValueError, AttributeError):
-            return  # as above

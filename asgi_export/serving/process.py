@@ -65,6 +65,7 @@ def server_room(settings: Settings) -> MakeServer:
 
 def serve_alone(settings: Settings, listening: socket.socket) -> int:
     """Serve in this process until signals end it: the exit code."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service listens to it
     return asyncio.run(_serve(settings, listening, signals_of_process))
 
 
@@ -72,6 +73,7 @@ def serve_as_worker(listening: socket.socket, words: Connection) -> None:
     """Serve in a process of its own until its supervisor ends it; the settings are those of the environment."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])  # from now on it does not end a process that starts
     settings = load_settings({}, os.environ)
     raise SystemExit(asyncio.run(_serve(settings, listening, partial(signals_of_worker, words))))
 

@@ -78,10 +78,10 @@ class Supervisor:
             self._bury()
 
     def _start(self) -> None:
-        """Start a worker. SIGINT is blocked in it for good: a terminal's would kill it before it ignores them."""
+        """Start a worker. SIGINT is blocked in it for good, SIGHUP until it can handle it: both would kill it."""
         theirs, ours = Pipe(duplex=False)
         process = get_context("spawn").Process(target=self._work, args=(self._listening, theirs))
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
         try:
             process.start()
         finally:

@@ -65,6 +65,7 @@ def fails(listening: socket.socket, words: Connection) -> None:
 def counts_hang_ups(listening: socket.socket, words: Connection) -> None:
     """Says when it is to read its keys again."""
     signal.signal(signal.SIGHUP, lambda *_: say("hung up"))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])  # as a worker does when it is ready for it
     ends(listening, words)
 
 
