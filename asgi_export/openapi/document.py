@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from asgi_export.errors import PreconditionRequired
 from asgi_export.formats import FORMATS, Format
 from asgi_export.openapi.parameters import (
-    IN_PATH,
+    ANY_IN_PATH,
     parameters_of,
     parameters_of_document,
     parameters_of_page,
@@ -111,7 +111,7 @@ def _export(found: Format, view: View, offer: Offer, *, in_path: bool = False) -
         errors=(*COUNTED, *ASKED, PreconditionRequired),
         headers=("Content-Disposition", "X-Accel-Buffering", "Content-Encoding"),
         parameters=parameters_of(found, offer, keys=view.keys, in_path=in_path),
-        in_path=[named("parameters", IN_PATH)] if in_path else (),
+        of_options=[ANY_IN_PATH] if in_path else (),
     )
 
 

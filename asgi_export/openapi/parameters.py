@@ -21,6 +21,15 @@ KEY_HEADER: Described = {
 IN_PATH = "datasetInPath"
 """The component of the dataset where the path names it, and the query may not."""
 
+SCHEMA_IN_PATH: Described = {"$ref": "#/components/parameters/dataset/schema"}
+"""There may be a thousand names in it."""
+
+
+_IN_PATH: Described = {"in": "path", "required": True}
+
+ANY_IN_PATH: Described = {"name": "dataset", **_IN_PATH, "schema": {"type": "string", "minLength": 1}}
+"""What OPTIONS says is the same for every name, as it needs no key and tells nobody which there are."""
+
 
 def _columns(offer: Offer) -> Described:
     fewest = {"minItems": 1} if offer.columns_required else {}
@@ -58,16 +67,12 @@ def shared_parameters(offer: Offer, *, keys: bool) -> Described:
     """Those that are the same for every format, by name. A key is a security scheme where there are `keys`."""
     rows = [row for row in PARAMETERS if row.name not in OF_FORMAT and not _is_left_out(row, offer, keys=keys)]
     described = {row.name: _described(row, _narrowed(row, offer), needed=_is_needed(row, offer)) for row in rows}
-    described[IN_PATH] = {**described["dataset"], "in": "path", "required": True, "schema": _schema_in_path(offer)}
+    described[IN_PATH] = {**described["dataset"], **_IN_PATH, "schema": SCHEMA_IN_PATH}
     return described if keys else {**described, KEY_HEADER["name"]: KEY_HEADER}
 
 
-def _schema_in_path(offer: Offer) -> Described:
-    return {"type": "string", "enum": offer.datasets, "examples": [offer.datasets[0]]}
-
-
 def parameters_of(found: Format, offer: Offer, *, keys: bool, in_path: bool = False) -> Sequence[Described]:
-    """Those of one format's export, in the query; without the dataset where it is `in_path`."""
+    """Those of one format's export, with the dataset in the query or `in_path`."""
     rows = [row for row in PARAMETERS if found.delimited or not row.of_text]
     there = [row for row in rows if not _is_left_out(row, offer, keys=keys)]
     described = [
@@ -75,6 +80,8 @@ def parameters_of(found: Format, offer: Offer, *, keys: bool, in_path: bool = Fa
         for row in there
         if not (in_path and row.name == "dataset")
     ]
+    if in_path:
+        described.insert(0, named("parameters", IN_PATH))
     return [*described, *_key_header(keys=keys)]
 
 

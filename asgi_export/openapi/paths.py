@@ -33,7 +33,8 @@ ASKED: Errors = (BadRequest, Forbidden, NotFound)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page. `headers` are those of its 200, beside what every head has. `in_path` are the parameters of its path.
+    """One page. `headers` are those of its 200, beside what every head has. `of_options` are the
+    parameters of its OPTIONS, which everybody may ask.
 
     `failures` are answers by status that are not those of `errors`. A page that is `open` is for everybody: it needs
     no key, and asking for it counts nothing.
@@ -45,7 +46,7 @@ class Page:
     errors: Errors
     headers: tuple[str, ...] = ()
     parameters: Sequence[Described] = ()
-    in_path: Sequence[Described] = ()
+    of_options: Sequence[Described] = ()
     failures: Mapping[str, Described] = field(default_factory=dict)
     links: Mapping[str, Described] = field(default_factory=dict)
     open: bool = False
@@ -69,12 +70,12 @@ def path_item(page: Page, *, keys: bool, limited: bool) -> Described:
         "responses": {"200": whole, **failures},
     }
     return {
-        **({"parameters": page.in_path} if page.in_path else {}),
         "get": {"operationId": f"get_{page.name}", **asked},
         "head": {"operationId": f"head_{page.name}", **asked},
         "options": {
             "operationId": f"options_{page.name}",
             "security": [],
+            **({"parameters": page.of_options} if page.of_options else {}),
             "responses": {
                 "204": {"description": "which methods there are", "headers": heads([*ALWAYS, "Allow"])},
                 **problems(ANY),

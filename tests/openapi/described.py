@@ -64,7 +64,6 @@ def resolved(document: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[st
 
 def parameters_at(document: Mapping[str, Any], path: str, method: str = "get") -> dict[str, Mapping[str, Any]]:
     """The parameters of an operation by name."""
-    item = document["paths"][path]
-    given = [*item.get("parameters", ()), *item[method].get("parameters", ())]
-    found = [resolved(document, parameter) for parameter in given]
+    operation = document["paths"][path][method]
+    found = [resolved(document, parameter) for parameter in operation.get("parameters", ())]
     return {parameter["name"]: parameter for parameter in found}
