@@ -1,4 +1,4 @@
-"""SQLite answers few columns from an index that holds them: in its order, and with a limit other rows."""
+"""Databases answer few columns from an index that holds them: in its order, and with a limit other rows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from asgi_export.sources.postgres.source import PostgresSource
 from asgi_export.sources.sqlite.source import SqliteDataset, SqliteSource
-from asgi_export.table import Selection
+from asgi_export.table import Dialect, Selection
+from tests.postgres_server import PostgresServer
 
 TABLES = {
     "with rowids": "CREATE TABLE t(id TEXT, name TEXT, filler TEXT)",
@@ -103,3 +105,37 @@ def test_a_view_of_two_thousand_columns_gives_one_of_them(tmp_path: Path) -> Non
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"CREATE VIEW v AS SELECT id, name, filler, {names} FROM t")
     expect_one_order(started(path, "v"))
+
+
+def test_a_postgresql_table_has_one_order_whatever_columns_are_asked_for(postgres_server: PostgresServer) -> None:
+    """The index is much smaller than a wide table, so that reading all of it costs the server less."""
+    postgres_server.execute("CREATE DATABASE covering")
+    postgres_server.execute(
+        """CREATE TABLE wide (id int, filler text);
+        INSERT INTO wide SELECT (g * 7919) % 10007, repeat('x', 900) FROM generate_series(1, 10000) g;
+        CREATE INDEX ON wide (id);""",
+        "covering",
+    )
+    postgres_server.execute("VACUUM ANALYZE wide", "covering")
+    plan = postgres_server.execute("EXPLAIN SELECT id FROM wide", "covering")
+    assert plan.startswith("Index Only Scan"), "the server has to be tempted"
+
+    async def scenario() -> None:
+        source = PostgresSource(postgres_server.dsn("covering"))
+        (wide,) = await source.start()
+        for dialect in (Dialect(), None):
+            async with wide.open(Selection(("id", "filler"), 3, dialect)) as batches:
+                whole = [batch async for batch in batches]
+            async with wide.open(Selection(("id",), 3, dialect)) as batches:
+                few = [batch async for batch in batches]
+            assert first_fields(few) == first_fields(whole) == ["7919", "5831", "3743"]
+        await source.close()
+
+    asyncio.run(scenario())
+    postgres_server.execute("DROP DATABASE covering WITH (FORCE)")
+
+
+def first_fields(batches: list[Any]) -> list[str]:
+    if isinstance(batches[0], bytes):
+        return [line.partition(",")[0] for line in b"".join(batches).decode().splitlines()]
+    return [str(row[0]) for batch in batches for row in batch]

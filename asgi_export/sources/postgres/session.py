@@ -29,6 +29,11 @@ CLIENT_CHECK = "client_connection_check_interval"
 END = "ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all()"
 """Gives a session back as it was: a transaction of an export has nothing to keep, but a view may take such locks."""
 
+IN_OWN_ORDER = "; SET LOCAL enable_indexonlyscan TO off"
+"""For the transaction of a table's export: the server reads few columns of a wide table from an index that holds
+them, in its order, and with a limit other rows. A view may need such scans to be fast, and has no order of its own.
+"""
+
 
 def transaction_settings(*, statement_seconds: float, lock_seconds: float) -> dict[str, str]:
     """What the transaction of an export is set to, as `pg_settings` shows it.

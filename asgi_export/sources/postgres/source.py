@@ -50,6 +50,7 @@ from asgi_export.sources.postgres.driver import (
 from asgi_export.sources.postgres.dsn import database_of, place_of, read_target
 from asgi_export.sources.postgres.session import (
     END,
+    IN_OWN_ORDER,
     begin,
     check_settings,
     client_check_settings,
@@ -222,7 +223,13 @@ class PostgresSource:
 
     def _datasets(self, relations: Sequence[Relation]) -> Sequence[PostgresDataset]:
         return [
-            PostgresDataset(relation, self._begin, self._wait_seconds, self._pool, self._use)
+            PostgresDataset(
+                relation,
+                self._begin if relation.view else self._begin + IN_OWN_ORDER,
+                self._wait_seconds,
+                self._pool,
+                self._use,
+            )
             for relation in relations
         ]
 
