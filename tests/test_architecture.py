@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "asgi_export"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("declared", "errors"),
-    ("exact_text", "extras", "measure", "nested_arrays", "table", "tasks", "toml_file"),
+    ("exact_text", "extras", "measure", "memory", "nested_arrays", "table", "tasks", "toml_file"),
     ("threads",),
     ("asgi", "formats", "redis_client", "sources"),
     ("limiter",),

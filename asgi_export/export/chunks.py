@@ -1,11 +1,11 @@
 """One export: a cursor and an encoder become chunks of bytes.
 
 A cursor that awaits is encoded on the event loop, in slices of a millisecond; a cursor that blocks is read, encoded
-and compressed in one thread hop a chunk. Both make chunks of 64 KiB and more, and hand over less only when
+and compressed in one thread hop a chunk. Both make chunks of 40 KiB and more, and hand over less only when
 `FLUSH_SECONDS` have gone since the last one, so that progress shows. The first chunk comes with the first batch, and
 is empty where a format has nothing to write of it yet: the source works, so the head may go.
 
-A compressor is fed pieces of 64 KiB and more as well, and never on the event loop, but for the last words of an
+A compressor is fed pieces of 40 KiB and more as well, and never on the event loop, but for the last words of an
 export that fails: 64 KiB take 0.2 ms at the default levels, but 256 KiB of ready text 10 ms at gzip's level 9, and
 in a thread another core does it.
 """
@@ -16,6 +16,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import partial
 from typing import cast
 
 from asgi_export.asgi.coding import Compressor
@@ -23,8 +24,8 @@ from asgi_export.errors import DoesNotFit, ExportError
 from asgi_export.table import Batch, BlockingCursor, Cursor, Encoder, Rows
 from asgi_export.threads import Workers
 
-CHUNK_BYTES = 64 * 1024
-"""A client that reads nothing costs about two chunks; below this, the price of a send shows."""
+CHUNK_BYTES = 40 * 1024
+"""A client that reads nothing costs three of them and the server's 64 KiB; with less the price of a send shows."""
 
 FLUSH_SECONDS = 0.1
 FLUSH_COMPRESSED_SECONDS = 1.0
@@ -197,8 +198,10 @@ class _LoopWriter:
     async def write(self, batch: Batch) -> bytes:
         """Encode a batch: the chunk that is due, or nothing."""
         if self._in_threads or not isinstance(batch, Sequence):
-            return await self._workers.run(lambda: self.writer.write(batch), interrupt=_uninterruptible)
-        if not self.writer.feed(batch):
+            return await self._workers.run(partial(self.writer.write, batch), interrupt=_uninterruptible)
+        due = self.writer.feed(batch)
+        del batch  # before anything is awaited: a thousand exports that take turns hold no rows meanwhile
+        if not due:
             await asyncio.sleep(0)  # a chunk that is due gives the loop back when it is sent
             return b""
         return await self._workers.compute(self.writer.take) if self.writer.compresses else self.writer.take()

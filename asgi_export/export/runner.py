@@ -28,6 +28,7 @@ from asgi_export.export.receipt import RECEIPT, Receipt
 from asgi_export.limiter.byte_quota import ByteQuotas
 from asgi_export.limiter.leases import Leases
 from asgi_export.measure import Metric
+from asgi_export.memory import MemoryReturn
 from asgi_export.table import Encoder
 from asgi_export.threads import Workers
 
@@ -60,6 +61,7 @@ class RunningExports:
         self._workers = Workers()
         self._running: set[Pump] = set()
         self._idle = asyncio.Event()
+        self._memory = MemoryReturn()
 
     async def idle(self) -> None:
         """Wait until none is running, and each has given back what it held."""
@@ -73,6 +75,7 @@ class RunningExports:
             pump.stop(Ending.CUT_OFF)
         for pump in running:
             await pump.ended.wait()
+        self._memory.close()
         self._workers.close()
         self._workers = Workers()
 
@@ -116,10 +119,12 @@ class RunningExports:
         if not self._running:
             self._idle = asyncio.Event()
         self._running.add(pump)
+        self._memory.changed(len(self._running))
         try:
             yield
         finally:
             self._running.discard(pump)
+            self._memory.changed(len(self._running))
             pump.ended.set()
             if not self._running:
                 self._idle.set()
