@@ -39,7 +39,7 @@ from asgi_export.export.meter import describe_quota
 from asgi_export.export.parameters import OF_DOCUMENT, Parameters, parse_parameters, shown
 from asgi_export.export.plan import EXPORT, Export, plan_export
 from asgi_export.export.receipt import RECEIPT
-from asgi_export.export.routes import CATALOGUE, DOCUMENT, Route, find_route, path_of
+from asgi_export.export.routes import CATALOGUE, DOCUMENT, Route, find_route, is_in_place_of, path_of
 from asgi_export.export.runner import RunningExports, log_failure
 from asgi_export.formats import FORMATS
 from asgi_export.limiter.byte_quota import ByteQuotas, MemoryByteQuotas
@@ -257,7 +257,7 @@ class ExportApp:
         access = access_of(caller)
         view = View(
             server=path_of(request.root),
-            prefix="" if request.mounted else path_of(self._prefix),
+            prefix="" if is_in_place_of(self._prefix, request) else path_of(self._prefix),
             keys=caller is not None,
             limited=context.get(RULES) is not None,
             metrics=context.get(METRICS_SERVED) is True,

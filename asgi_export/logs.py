@@ -61,7 +61,7 @@ def _is_break(error: BaseException | None) -> bool:
     """Also as a task group or a framework's error handler passes it on."""
     if isinstance(error, BaseExceptionGroup):
         return all(_is_break(found) for found in error.exceptions)
-    return isinstance(error, BrokenOff) or (error is not None and isinstance(error.__cause__, BrokenOff))
+    return isinstance(error, BrokenOff) or (error is not None and _is_break(error.__cause__))
 
 
 def _cut(value: Any) -> Any:

@@ -98,6 +98,7 @@ def caused(error: BaseException, cause: BaseException) -> BaseException:
         (ExceptionGroup("of a task group", [BrokenOff("x")]), False),
         (ExceptionGroup("of a task group", [BrokenOff("x"), RuntimeError("x")]), True),
         (caused(RuntimeError("of a framework"), BrokenOff("x")), False),
+        (caused(RuntimeError("of a framework"), caused(RuntimeError("of its router"), BrokenOff("x"))), False),
         (caused(RuntimeError("of a framework"), ValueError("x")), True),
     ],
 )

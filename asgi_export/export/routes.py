@@ -56,6 +56,11 @@ def _export_of(name: str) -> Route | None:
     return Route(extension, dataset) if dataset and extension in FORMATS else None
 
 
+def is_in_place_of(prefix: Segments, request: Request) -> bool:
+    """Whether the mount stands for the prefix, as the request has come without one."""
+    return request.mounted and _below(request.below, prefix) is None
+
+
 def path_of(segments: Segments) -> str:
     """The segments as the path of a URL, without a slash at the end; empty for none. RFC 3986 §3.3."""
     return "".join([f"/{quote(segment, safe='')}" for segment in segments])

@@ -216,7 +216,7 @@ def mounted(path: str) -> Any:
         (ExportApp([PEOPLE]), f"{PREFIX}/openapi.json", "/", f"{PREFIX}/csv"),
         (ExportApp([PEOPLE], prefix="/data"), "/openapi.json", "/", "/data/csv"),
         (mounted("/data"), "/data/openapi.json", "/data", "/csv"),
-        (mounted("/data"), f"/data{PREFIX}/openapi.json", "/data", "/csv"),
+        (mounted("/data"), f"/data{PREFIX}/openapi.json", "/data", f"{PREFIX}/csv"),
         (mounted(PREFIX), f"{PREFIX}/openapi.json", PREFIX, "/csv"),
         (mounted("/größe{x}"), "/größeA/openapi.json", "/gr%C3%B6%C3%9FeA", "/csv"),
     ],
