@@ -54,7 +54,7 @@ KINDS = [
     pytest.param(Kind("uvicorn", 1), marks=pytest.mark.slow),
     pytest.param(Kind("hypercorn", 2), marks=pytest.mark.slow),
 ]
-"""At the desk each server and each number of workers, else each of the one with each of the other."""
+"""At the desk each server and each number of workers, and one signal; else each with each of the others."""
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: f"{kind.server}-{kind.workers}")
@@ -295,7 +295,7 @@ def test_a_connection_that_is_kept_alive_gets_its_refusal_and_is_closed(
         assert hurry(server) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_where_nothing_runs_it_ends_at_once(
     kind: Kind, empty_redis: RedisServer, tmp_path: Path, begin: Begin, number: signal.Signals
 ) -> None:
@@ -336,7 +336,7 @@ def test_a_second_signal_breaks_off_at_once(
     assert_broken({name: download.outcome() for name, download in downloads.items()})
 
 
-@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("second", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_last_bytes_of_an_export_may_be_taken_until_a_second_signal(
     kind: Kind, empty_redis: RedisServer, tmp_path: Path, second: bool
 ) -> None:
@@ -367,7 +367,7 @@ def is_closed(server: Server) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_to_all_its_processes_is_one(
     kind: Kind, empty_redis: RedisServer, tmp_path: Path, begin: Begin, number: signal.Signals
 ) -> None:

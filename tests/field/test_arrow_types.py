@@ -281,7 +281,7 @@ NOT_IN_DUCKDB = {"duration[s]", "duration[ms]", "duration[us]", "map that has a 
 """What DuckDB refuses to read, by its own bounds."""
 
 
-@pytest.mark.parametrize("wrapper", ["none", *WRAPPERS])
+@pytest.mark.parametrize("wrapper", ["none", *[pytest.param(found, marks=pytest.mark.slow) for found in WRAPPERS]])
 @pytest.mark.parametrize("format_name", ["parquet", "arrow"])
 @pytest.mark.parametrize("name", TABLE)
 def test_typed_formats_are_exact_or_refuse(name: str, format_name: str, wrapper: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conformance.conftest import SERVERS, command
+from tests.conformance.conftest import command
 from tests.conformance.servers import Server, ask, curl, eventually, get, readable, running
 from tests.ports import free_port
 
@@ -25,7 +25,11 @@ SLOW = pytest.mark.slow
 
 @pytest.fixture(
     scope="module",
-    params=[*SERVERS, *[pytest.param(f"{name} -O", marks=SLOW) for name in ("uvicorn-httptools", "hypercorn")]],
+    params=[
+        "uvicorn-httptools",
+        "hypercorn",
+        *[pytest.param(name, marks=SLOW) for name in ("uvicorn-h11", "uvicorn-httptools -O", "hypercorn -O")],
+    ],
 )
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """With -O nobody asserts anything."""

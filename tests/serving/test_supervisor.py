@@ -88,7 +88,10 @@ def test_a_worker_that_hangs_is_killed_after_the_time_to_drain(tmp_path: Path) -
         assert server.log().count("does not end; it is killed") == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *[pytest.param(found, marks=pytest.mark.slow) for found in (signal.SIGTERM, signal.SIGSEGV)]],
+)
 def test_a_worker_that_ends_is_replaced(tmp_path: Path, number: signal.Signals) -> None:
     with supervised("ends", tmp_path) as server:
         gone, stays = worker_pids(server)
