@@ -58,12 +58,15 @@ GZIP = [(b"accept-encoding", b"gzip")]
     ],
 )
 def test_no_response_is_completed(stack: list[Any], headers: Any) -> None:
-    """The middleware are named from the inside to the outside."""
+    """The middleware are named from the inside to the outside.
+
+    Older versions of Starlette raise what their task groups or gzip files make of it.
+    """
     app: Any = breaking
     for middleware in stack:
         app = middleware(app)
     wire = Wire()
-    with pytest.raises((BrokenOff, AssertionError)):
+    with pytest.raises((BrokenOff, AssertionError, TypeError, ExceptionGroup)):
         asyncio.run(app(http_scope(headers=headers, scheme="http", server=None), wire.receive, wire.send))
     assert wire.data
     assert not wire.complete
