@@ -5,49 +5,50 @@ Theory of operation
 One response is three parties.
 
 *The producer*, a task, owns the source and alone calls `send`. It opens the source, takes the first chunk, and
-only then sends the head: a broken source is still a clean error answer. (With `hold_seconds` it takes two, so that
-what fails soon is one as well, and a task of its own, *the late head*, sends head and first chunk when the second is
-longer in coming; the producer sends nothing while that runs.) After that it sends chunk after chunk,
-each `send` bounded by `stall_seconds`, and gives the loop back after each, because `await send()` often does
-not suspend and the disconnect must get its turn. It leaves the source *before* it sends the empty last message, and
-is *finishing* from then on: servers report a disconnect after a complete response, which means nothing.
+only then sends the head, so that a broken source still gets a clean error answer. With `hold_seconds` it takes two
+chunks before the head, so that a source that fails on its second batch gets one as well; if the second chunk is
+late, another task, *the late head*, sends head and first chunk, and the producer sends nothing meanwhile. After
+that it sends chunk after chunk. Each `send` is bounded by `stall_seconds`, and the producer yields to the loop
+after each, because `await send()` often does not suspend and the disconnect must get its turn. It leaves the source
+*before* it sends the empty last message, and is *finishing* from then on: servers report a disconnect after a
+complete response, which is ignored.
 
-*The disconnect*, a task of the request's own (`asgi/context.py`), alone calls `receive`. It calls the pump back when
-the client has left; while the pump is finishing, that means nothing.
+*The disconnect*, a task of the request (`asgi/context.py`), alone calls `receive`. It calls the pump back when the
+client has left; the pump ignores that while it is finishing.
 
-*The supervisor*, the caller's own task, waits for either, for `max_seconds`, or for `stop`. Whatever comes first
-cancels the producer, once, and not while it is leaving the source: a close that is interrupted may give nothing
-back. For that it has `close_seconds`, through any number of cancellations of the caller; then it is cancelled
-again and abandoned. A source that swallows its cancellation finds that nothing more is sent. An `OSError` out of
-`send` (ASGI HTTP 2.4) counts as a disconnect. `TimeoutError` is an `OSError` too, so a stall is told by the
-time-out's own state, not by the exception.
+*The supervisor*, the caller's own task, waits for either, for `max_seconds`, or for `stop`. The first of them
+cancels the producer, once, unless the producer is leaving the source: an interrupted close may leak what the source
+holds. Leaving may take `close_seconds`, through any number of cancellations of the caller; then the producer is
+cancelled again and abandoned. If a source swallows its cancellation, nothing more is sent. An `OSError` out of
+`send` (ASGI HTTP 2.4) counts as a disconnect. `TimeoutError` is an `OSError` too, so a stall is recognised by the
+state of the time-out, not by the exception.
 
-How it ends is an `Ending`. Where the head is out and the export is not whole, the last words (the error line of
-CSV) are sent, if no chunk was interrupted half-way, and the caller must raise `BrokenOff`: both servers then
+The pump reports an `Ending`. If the head is out and the export is incomplete, it sends the error marker (the error
+line of CSV), unless a chunk was interrupted half-way, and the caller must raise `BrokenOff`: both servers then
 close an HTTP/1.1 connection without the final chunk, which no client takes for the end (RFC 9112 §8).
 After a disconnect the caller returns.
 
 *Behind a middleware* raising is not enough. Starlette's `BaseHTTPMiddleware` (FastAPI's `@app.middleware("http")`)
-runs the application in a task and hands its messages through a queue to a response of its own. Whatever the
-application raises ends the queue, the middleware takes that for the end of the body, sends the final chunk, and
-raises afterwards, too late. Only its own `send` can fail it, so `break_off` sends a body that has no bytes:
+runs the application in a task and passes its messages through a queue to a response of its own. An exception of
+the application ends the queue. The middleware takes that for the end of the body, sends the final chunk, and raises
+afterwards, too late. Only its own `send` can make it fail, so `break_off` sends a body that has no bytes:
 
 - Each middleware with a queue passes it on, however many there are, and the server's `send` raises in the outermost
   one, before anything is written: uvicorn (`len`), Hypercorn of every HTTP version (`bytes`). The middleware's
   response fails, and the server closes the connection as it does for us. The error that comes out of the body is a
   `BrokenOff`, so that the servers' tracebacks can be told and dropped (`logs`).
-- A message of an unknown type fails the middleware by its `assert`: not under `python -O`, where it is taken for the
-  last body, and not where there are two, as the outer one sees an exception of its application, and completes. So
-  it is not used.
-- Where nothing is around the application, the server refuses the body, we ignore that, and raise.
-- Between the application and such a middleware `GZipMiddleware` may compress, and refuses the body itself. A second
-  head with a content coding passes through it, and fails the middleware by its `assert`, or without it by the body
-  that it carries. Older versions take the head for their own, and let the body through then. Where it compresses
-  between two such middlewares, the inner one fails and the outer one completes: nothing of ours gets that far.
-- A client that takes nothing keeps the queue full, and raising drops what waits in it. So `break_off` waits until the
-  client takes something, or leaves; the source has been left by then. A server that is asked itself would wait for
-  the client too (uvicorn), but closes the connection when we raise: there the wait is bounded. Which of the two it
-  is shows at the head: a queue gives the loop a turn, uvicorn does not; Hypercorn refuses without waiting.
+- A message of an unknown type is not used. It fails the `assert` of the middleware, but under `python -O` it is taken
+  for the last body; and with two middlewares the outer one sees an exception of its application, and completes.
+- Without a middleware the server refuses the body; that is ignored, and the caller raises.
+- `GZipMiddleware` between the application and such a middleware may compress, and refuses the body itself. A second
+  head with a content coding passes through it and fails the `assert` of the middleware, or, without asserts, its
+  body does. Older versions take the head for their own, and then let the body through. If it compresses between two
+  such middlewares, the inner one fails and the outer one completes: no message of the application gets that far.
+- If the client reads nothing the queue stays full, and raising drops the messages in it. So `break_off` waits until
+  the client reads or leaves; the source has been left by then. Without a queue uvicorn's `send` would wait for the
+  client too, but uvicorn closes the connection when the caller raises: there the wait is bounded. The head shows
+  which case it is: sending through a queue yields to the loop, sending to uvicorn does not; Hypercorn refuses
+  without waiting.
 
 ASGI HTTP 2.5, Disconnected Client and Response Body.
 """
@@ -73,13 +74,13 @@ __all__ = ["MAX_CHUNK_BYTES", "PRODUCER", "Bounds", "BrokenOff", "Ending", "Open
 logger = logging.getLogger("asgi_export.stream")
 
 MAX_CHUNK_BYTES = 256 * 1024
-"""A larger chunk is sent in pieces, so that the stall bound is one on progress: of 4 KB/s in 60 seconds."""
+"""A larger chunk is sent in pieces, so that `stall_seconds` bounds progress: 60 seconds mean at least 4 KB/s."""
 
 PRODUCER = "asgi-export producer"
 """The name of the tasks that own a source."""
 
 BREAK_SECONDS = 1.0
-"""How long a server may take to refuse what breaks off: uvicorn waits for its client before it looks at it."""
+"""Time that a server gets to refuse the body that breaks off: uvicorn waits for its client before it reads it."""
 
 OpenChunks = Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]
 
@@ -96,7 +97,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Seconds that one send, the whole export, leaving the source, and the last words may take."""
+    """Seconds that one send, the whole export, leaving the source, and the error marker may take."""
 
     stall_seconds: float = 60.0
     max_seconds: float = 3600.0
@@ -106,7 +107,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it went: `error` is what the source raised."""
+    """The result of `Pump.run`; `error` is what the source raised."""
 
     ending: Ending
     head_sent: bool
@@ -123,10 +124,10 @@ class _ClientLeft(Exception):
 
 
 class Pump:
-    """One response being streamed. `run` once; `stop` from the same loop, any time, ends it early.
+    """Stream one response. Call `run` once; `stop` ends it early, at any time, from the same loop.
 
-    `bytes` counts what `send` has taken of the body; `ended` is set when the source has been left. Whoever raises
-    after `run` calls `break_off` first.
+    `bytes` counts the bytes of the body that `send` has taken. `ended` is set when the source has been left. A caller
+    that raises after `run` calls `break_off` first.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ class Pump:
         *,
         head: HTTPResponseStartEvent,
         open_chunks: OpenChunks,
-        last_words: Callable[[], bytes],
+        error_marker: Callable[[], bytes],
         bounds: Bounds,
         hold_seconds: float = 0.0,
     ) -> None:
@@ -144,7 +145,7 @@ class Pump:
         self._send = send
         self._head = head
         self._open_chunks = open_chunks
-        self._last_words = last_words
+        self._error_marker = error_marker
         self._bounds = bounds
         self._hold_seconds = hold_seconds
         self._head_sent = False
@@ -160,41 +161,43 @@ class Pump:
         self.ended = asyncio.Event()
 
     def stop(self, ending: Ending) -> None:
-        """Make the export end soon; the first reason given is the one that counts."""
+        """End the export soon; of several calls the first counts."""
         if not self._stopped.done():
             self._stopped.set_result(ending)
 
     async def run(self) -> Outcome:
-        """Stream until the end, and return how it ended when the source has been left.
+        """Stream until the end; return how it ended, after the source has been left.
 
-        Raises `CancelledError`, also after that, when the caller was cancelled meanwhile.
+        Raises `CancelledError` if the caller was cancelled meanwhile, and only after the source has been left.
         """
         self._started = time.monotonic()
         producer = asyncio.create_task(self._produce(), name=PRODUCER)
+        # After the producer exists: a client that has left already calls back at once.
         self._disconnect.call_back(self._note_disconnect)
         try:
             cancelled = await self._supervise(producer)
             outcome = self._outcome(producer)
+            # Here nobody else sends: the producer is done, or abandoned, and then there is no marker.
             if not cancelled:
-                cancelled = await self._say_last_words(producer, outcome)
+                cancelled = await self._send_error_marker(producer, outcome)
             self._to_break_off = outcome.head_sent and outcome.ending not in (Ending.COMPLETE, Ending.CLIENT_LEFT)
         finally:
-            self.ended.set()
+            self.ended.set()  # before a cancellation goes on: `RunningExports.stop` waits for this
         if cancelled:
             raise asyncio.CancelledError
         return outcome
 
     async def break_off(self, *, cancelled: bool = False) -> None:
-        """Make a middleware that would complete the response fail; for a response that is whole it does nothing.
+        """Make a middleware fail that would complete the response; do nothing for a complete response.
 
-        A queue is given all the time that the client takes, unless the caller was `cancelled` before.
+        Wait for a queue as long as the client takes, unless the caller was `cancelled` before.
         """
         if not self._to_break_off:
             return
         breaking = asyncio.create_task(break_off(self._send), name="asgi-export break")
         try:
             if self._queued and not cancelled:
-                await asyncio.wait([breaking])  # a middleware that fails by it may cancel us here
+                await asyncio.wait([breaking])  # a middleware that fails by it may cancel this task here
             else:
                 await wait_through(breaking, seconds=BREAK_SECONDS)
         finally:
@@ -205,19 +208,21 @@ class Pump:
             try:
                 await self._send_all(chunks)
             finally:
-                self._leaving = True
+                self._leaving = True  # from here to the end of the block the supervisor does not cancel
         self._leaving = False
+        # A stop that came while the source was being left did not cancel this task, so look for it now.
         self._check_stopped()
+        # No await between: a disconnect that comes after the last message is not the client's.
         self._finishing = self._sending = True
         await self._send_bounded(body(b"", more=False))
 
     async def _send_all(self, chunks: AsyncIterator[bytes]) -> None:
         chunk = await anext(chunks, b"")
-        self._check_stopped()
+        self._check_stopped()  # before the head: a source may have swallowed the cancellation
         if self._hold_seconds:
-            chunk = await self._held(chunk, chunks)
+            chunk = await self._hold_first(chunk, chunks)
             self._check_stopped()
-        if not self._head_sent:
+        if not self._head_sent:  # the late head may have been sent meanwhile
             await self._send_head()
         await self._send_chunk(chunk)
         self._first_byte_seconds = self._first_byte_seconds or time.monotonic() - self._started
@@ -225,23 +230,24 @@ class Pump:
             await self._send_chunk(chunk)
 
     async def _send_head(self) -> None:
-        """Send the head, and note whether another task sends it: where nothing is before it, uvicorn never waits."""
-        self._head_sent = self._sending = True
+        """Send the head, and note whether it goes through a queue: uvicorn itself never yields at the head."""
+        self._head_sent = self._sending = True  # before the await: a head that fails half-way counts as sent
         turn = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(turn.set_result, None)
         await self._send_bounded(self._head)
         self._queued = turn.done()
 
-    async def _held(self, first: bytes, chunks: AsyncIterator[bytes]) -> bytes:
-        """The chunk to send next: `first` and the second in one, or the second if `first` was sent meanwhile.
+    async def _hold_first(self, first: bytes, chunks: AsyncIterator[bytes]) -> bytes:
+        """Wait for the second chunk; return what to send next.
 
-        Only one of the two tasks sends at a time: this one waits for the source, and then for the other if that
-        has begun; also when the source failed, as the error marker comes after what was sent.
+        That is both chunks in one, or the second if the late head has sent the first. Only one task sends at a time:
+        this one waits for the source, and then for the late head if that has begun.
         """
         late = asyncio.create_task(self._send_late(first), name="asgi-export late head")
         try:
             second = await anext(chunks, b"")
         except BaseException as error:
+            # A late head that has begun is sent whole, as the error marker comes after it; a stop ends it at once.
             if isinstance(error, asyncio.CancelledError) or not self._head_sent:
                 late.cancel()
             with suppress(asyncio.CancelledError, _Stalled, _ClientLeft):  # the source's failure counts
@@ -250,31 +256,32 @@ class Pump:
         if self._head_sent:
             await late
             return second
+        # The late head has not begun, and cannot begin before it is cancelled: nothing is awaited in between.
         late.cancel()
-        with suppress(asyncio.CancelledError):  # a cancellation of this task is seen by _check_stopped
+        with suppress(asyncio.CancelledError):  # `_check_stopped` sees a cancellation of this task
             await late
         return first + second
 
     async def _send_late(self, first: bytes) -> None:
-        """Send the head and the first chunk, which may be empty, when the second is too long in coming."""
+        """Send the head and the first chunk, which may be empty, after `hold_seconds`."""
         await asyncio.sleep(self._hold_seconds)
         await self._send_head()
-        if not first:  # servers that wait for a body message before they send the head
+        if not first:  # some servers wait for a body message before they send the head
             await self._send_bounded(body(b"", more=True))
         await self._send_chunk(first)
         self._first_byte_seconds = time.monotonic() - self._started
 
     def _check_stopped(self) -> None:
-        """End a producer that was told to stop, and whose source swallowed the cancellation or was being left."""
+        """End a producer that was told to stop: its source swallowed the cancellation, or was being left."""
         if self._stopped.done():
             raise asyncio.CancelledError
 
     async def _send_chunk(self, chunk: bytes) -> None:
         self._check_stopped()
-        self._sending = True
+        self._sending = True  # cleared only after the whole chunk: a marker must not land in the middle of a line
         for start in range(0, len(chunk), MAX_CHUNK_BYTES):
             if start:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # the disconnect and `stop` get their turn between pieces
             piece = chunk if len(chunk) <= MAX_CHUNK_BYTES else chunk[start : start + MAX_CHUNK_BYTES]
             await self._send_bounded(body(piece, more=True))
             self.bytes += len(piece)
@@ -294,21 +301,25 @@ class Pump:
             self.stop(Ending.CLIENT_LEFT)
 
     async def _supervise(self, producer: asyncio.Task[None]) -> bool:
-        """Wait for the producer to end; True when the caller was cancelled meanwhile."""
+        """Wait for the producer to end; return whether the caller was cancelled meanwhile."""
         cancelled = False
         parties: set[asyncio.Future[Any]] = {producer, self._stopped}
         try:
             await asyncio.wait(parties, timeout=self._bounds.max_seconds, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             cancelled = True
+        # Several may have come in one turn. A producer that is done has the better reason: see `_verdict`.
         if producer.done():
-            self.stop(Ending.FAILED)  # unless the producer's own verdict is better; see _verdict
+            self.stop(Ending.FAILED)
             return cancelled
+        # The time is over, or the caller was cancelled; a reason that `stop` was given before stays.
         self.stop(Ending.CUT_OFF)
+        # The producer runs only while this task awaits, so `_leaving` cannot change before the cancel arrives. A
+        # producer that is leaving ends by itself: `_check_stopped` comes after the source has been left.
         if not self._leaving:
             producer.cancel()
         cancelled = await wait_through(producer, seconds=self._bounds.close_seconds) or cancelled
-        producer.cancel()  # where it is still there
+        producer.cancel()  # if the source has not been left: abandon it
         return cancelled
 
     def _outcome(self, producer: asyncio.Task[None]) -> Outcome:
@@ -332,19 +343,20 @@ class Pump:
             case error:
                 return stopped, error
 
-    async def _say_last_words(self, producer: asyncio.Task[None], outcome: Outcome) -> bool:
-        """Send the error line where it can still be a line of its own; True when cancelled meanwhile."""
+    async def _send_error_marker(self, producer: asyncio.Task[None], outcome: Outcome) -> bool:
+        """Send the marker if it can be a line of its own; return whether the caller was cancelled meanwhile."""
         broken = outcome.ending in (Ending.FAILED, Ending.CUT_OFF)
+        # An abandoned producer may still call `send`; after an interrupted chunk the marker would end a half line.
         if not (broken and self._head_sent and producer.done()) or self._sending:
             return False
-        farewell = asyncio.create_task(self._farewell(), name="asgi-export last words")
-        return await wait_through(farewell, seconds=self._bounds.last_words_seconds + 1.0)
+        sending = asyncio.create_task(self._write_error_marker(), name="asgi-export error marker")
+        return await wait_through(sending, seconds=self._bounds.last_words_seconds + 1.0)
 
-    async def _farewell(self) -> None:
+    async def _write_error_marker(self) -> None:
         try:
-            words = self._last_words()
-            if words:
+            marker = self._error_marker()
+            if marker:
                 async with asyncio.timeout(self._bounds.last_words_seconds):
-                    await self._send(body(words, more=True))
+                    await self._send(body(marker, more=True))
         except Exception as error:  # the connection is broken off next in any case
-            logger.debug("the last words were not sent: %r", error)
+            logger.debug("the error marker was not sent: %r", error)

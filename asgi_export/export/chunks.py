@@ -5,9 +5,9 @@ and compressed in one thread hop a chunk. Both make chunks of 40 KiB and more, a
 `FLUSH_SECONDS` have gone since the last one, so that progress shows. The first chunk comes with the first batch, and
 is empty where a format has nothing to write of it yet: the source works, so the head may go.
 
-A compressor is fed pieces of 40 KiB and more as well, and never on the event loop, but for the last words of an
-export that fails: 64 KiB take 0.2 ms at the default levels, but 256 KiB of ready text 10 ms at gzip's level 9, and
-in a thread another core does it.
+A compressor is fed pieces of 40 KiB and more as well. It never runs on the event loop, except for the error marker:
+64 KiB take 0.2 ms at the default levels, but 256 KiB of ready text take 10 ms at gzip's level 9, and in a thread
+another core does it.
 """
 
 from __future__ import annotations
@@ -98,11 +98,11 @@ class ChunkWriter:
         self._given = True  # nothing can follow in this coding
         return self._compressed.joined()
 
-    def last_words(self, text: bytes) -> bytes:
-        """What was collected, and `text` behind it, in the coding but without its trailer; empty for no text.
+    def error_marker(self, text: bytes) -> bytes:
+        """Encode what was collected and `text` behind it, without the trailer of the coding; nothing for no text.
 
-        A broken stream stays broken, and those who read it so far see why. Where a chunk was taken and perhaps not
-        sent, nothing more can be read in a coding, and nothing is said.
+        The stream stays broken, and a client that reads it so far sees why. If a compressed chunk was taken and
+        perhaps not sent, no client could read what follows, so the result is empty.
         """
         if not text or (self._given and self.compresses):
             return b""

@@ -99,7 +99,7 @@ class RunningExports:
             send,
             head=export.head(),
             open_chunks=lambda: self._open_chunks(export, writer),
-            last_words=lambda: writer.last_words(export.format.last_words(export.dialect)),
+            error_marker=lambda: writer.error_marker(export.format.error_marker(export.dialect)),
             bounds=self._bounds,
             hold_seconds=HOLD_SECONDS if export.format.in_threads else 0.0,
         )

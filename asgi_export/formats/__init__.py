@@ -50,8 +50,8 @@ class Format:
         """Whether the library that it stands on, if any, is installed."""
         return not self.library or find_spec(self.library) is not None
 
-    def last_words(self, dialect: Dialect) -> bytes:
-        """What a broken export ends with: a line where lines are free, else `cut`, which is no end."""
+    def error_marker(self, dialect: Dialect) -> bytes:
+        """Return what a broken export ends with: a line in a format of lines, else `cut`, which ends nothing."""
         return ERROR_LINE + dialect.newline.encode() if self.delimited else self.cut
 
 

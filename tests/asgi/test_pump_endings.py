@@ -67,7 +67,7 @@ def pump(client: Client, source: Chunks, *, words: Callable[[], bytes] = lambda:
         client.send,
         head=head(200, []),
         open_chunks=source.open,
-        last_words=words,
+        error_marker=words,
         bounds=Bounds(**bounds),
     )
 
@@ -186,7 +186,7 @@ def test_a_source_that_cannot_be_left_cleanly_has_failed() -> None:
 
 
 @pytest.mark.parametrize(("stall_at", "whole"), [(1, 0), (2, 0), (4, 2)])
-def test_any_send_that_stalls_is_cut_off_without_last_words(stall_at: int, whole: int) -> None:
+def test_any_send_that_stalls_is_cut_off_without_an_error_marker(stall_at: int, whole: int) -> None:
     async def scenario() -> None:
         class Stalling(Client):
             async def send(self, message: Any) -> None:
@@ -248,7 +248,7 @@ def test_the_pieces_of_a_large_chunk_are_the_chunk() -> None:
 
 
 @pytest.mark.parametrize("words", ["hanging", "failing", "none"])
-def test_last_words_that_cannot_be_said_hold_nobody_up(words: str) -> None:
+def test_an_error_marker_that_cannot_be_sent_holds_nobody_up(words: str) -> None:
     async def scenario() -> None:
         async def hang(chunks: int) -> None:
             if chunks == 2:
@@ -267,7 +267,7 @@ def test_last_words_that_cannot_be_said_hold_nobody_up(words: str) -> None:
     run(scenario())
 
 
-def test_a_cancellation_during_the_last_words_is_not_lost() -> None:
+def test_a_cancellation_during_the_error_marker_is_not_lost() -> None:
     async def scenario() -> None:
         speaking = asyncio.Event()
 

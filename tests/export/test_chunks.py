@@ -209,11 +209,11 @@ def test_whatever_comes_when_the_chunks_are_the_text(coding: str, batches: list[
 
 
 @pytest.mark.parametrize("coding", ["", "gzip"])
-def test_last_words_come_behind_what_was_collected_and_before_no_trailer(clock: Clock, coding: str) -> None:
+def test_the_error_marker_comes_behind_what_was_collected_and_before_no_trailer(clock: Clock, coding: str) -> None:
     writer = begun(coding)
     writer.resume()
     writer.feed(rows(1))
-    words = writer.last_words(b"ERROR\n")
+    words = writer.error_marker(b"ERROR\n")
     reader = zlib.decompressobj(31)
     text = reader.decompress(words) if coding else words
     assert text == b"head\n" + LINE + b"ERROR\n"
@@ -225,18 +225,18 @@ def test_without_words_nothing_is_said(clock: Clock, coding: str) -> None:
     writer = begun(coding)
     writer.resume()
     writer.feed(rows(1))
-    assert writer.last_words(b"") == b""
+    assert writer.error_marker(b"") == b""
 
 
 @pytest.mark.parametrize(("coding", "said"), [("", b"ERROR\n"), ("gzip", b""), ("zstd", b"")])
-def test_behind_a_chunk_that_may_be_lost_a_coding_has_no_last_words(clock: Clock, coding: str, said: bytes) -> None:
+def test_behind_a_chunk_that_may_be_lost_a_coding_has_no_error_marker(clock: Clock, coding: str, said: bytes) -> None:
     """They would be read with the wrong state, or not at all; lines need none."""
     writer = begun(coding)
     writer.feed(rows(1))
     writer.take()
-    assert writer.last_words(b"ERROR\n") == said
+    assert writer.error_marker(b"ERROR\n") == said
     writer.resume()
-    assert writer.last_words(b"ERROR\n") != b""
+    assert writer.error_marker(b"ERROR\n") != b""
 
 
 @given(st.integers(0, 3 * SLICE_CELLS), st.integers(1, 3) | st.just(SLICE_CELLS * 2))

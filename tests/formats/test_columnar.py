@@ -146,7 +146,7 @@ def test_a_broken_file_is_not_readable_as_a_whole_one(name: str) -> None:
     found = FORMATS[name]
     encoder = found.encoder(columns("INTEGER"), Dialect())
     rows: list[Any] = [(number,) for number in range(GROUP_ROWS + 1)]
-    broken = encoder.head() + encoder.feed(rows) + found.last_words(Dialect())
+    broken = encoder.head() + encoder.feed(rows) + found.error_marker(Dialect())
     assert len(broken) > 1000
     for read in {"parquet": (read_parquet, pl.read_parquet), "arrow": (read_arrow, pl.read_ipc_stream)}[name]:
         with pytest.raises((pa.ArrowInvalid, OSError, pl.exceptions.PolarsError)):
