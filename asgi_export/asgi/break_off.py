@@ -1,4 +1,4 @@
-"""Break a response off, also behind a middleware that completes whatever it is given. See `pump` for the reason."""
+"""Break a response off, even behind a middleware that would complete it. `pump` explains why that is needed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from asgi_export.asgi.message import Send, head
 
 
 class BrokenOff(Exception):
-    """Raised out of the application to make the server break the connection off; the log has the reason."""
+    """Make the server close the connection without the end of the body; raised out of the application."""
 
 
 class _UnwritableBody:
-    """A body that is there and has no bytes: whoever writes it, counts it or compresses it gets `BrokenOff`."""
+    """A body that is true but has no bytes: writing, measuring or compressing it raises `BrokenOff`."""
 
     def __bool__(self) -> bool:
         return True  # an empty body would be skipped
@@ -28,20 +28,20 @@ class _UnwritableBody:
         raise BrokenOff("this response is to be broken off")
 
     def encode(self, *_: object) -> NoReturn:
-        """Refuse as well: Starlette before 0.38 encodes what is not bytes."""
+        """Raise as well: Starlette before 0.38 encodes a body that is not bytes."""
         raise BrokenOff("this response is to be broken off")
 
 
 def is_break(message: Any) -> bool:
-    """Whether a message is one that `break_off` sends: not to be counted, and not a fault where it is refused."""
+    """Return whether `break_off` sent this message; it is not counted, and refusing it is no fault."""
     return isinstance(message.get("body"), _UnwritableBody)
 
 
 async def break_off(send: Send) -> None:
-    """Send what no server can write; afterwards the application must raise.
+    """Send a body that no server can write; afterwards the application must raise.
 
-    If the body is refused on its way, it came no further than that. Then a second head follows, which a compressing
-    middleware passes on as it is, and from which on it passes bodies on too.
+    If a middleware refuses the body, a second head follows: a compressing middleware passes it on unchanged, and
+    passes on every body after it.
     """
     if await _is_taken(send, _body()):
         return
@@ -53,13 +53,13 @@ _UNWRITABLE: Any = {"body": _UnwritableBody(), "more_body": True}
 
 
 def _body() -> dict[str, Any]:
-    """A message of its own each time, as middleware change them."""
+    """Make a new message each time, as middleware may change it."""
     return {"type": "http.response.body", **_UNWRITABLE}
 
 
 async def _is_taken(send: Any, message: dict[str, Any]) -> bool:
     try:
         await send(message)
-    except Exception:  # as intended; the export's own reason is in the log
+    except Exception:  # this is the purpose; the log has the reason of the export
         return False
     return True

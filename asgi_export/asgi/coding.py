@@ -1,12 +1,12 @@
-"""Content codings as something to feed and to finish: gzip by isal or zlib, zstd by zstandard.
+"""Streaming content codings: gzip by isal or zlib, zstd by zstandard.
 
-A stream that is broken off never gets its trailer, so it is no valid shorter one: RFC 1952 §2.3.1 (gzip), RFC 8878
-§3.1.1 (zstd, here with its checksum).
+A stream that is broken off never gets its trailer, so no client takes it for a complete one: RFC 1952 §2.3.1 (gzip),
+RFC 8878 §3.1.1 (zstd, here with its checksum).
 
-`bench/compression.py` chose the levels. On 336,776 flights as CSV, next to zlib at 6: isal at 3 takes a ninth of the
-time and gives 1.15 times the size, zstd at 1 takes a thirteenth and gives 0.94; on made-up rows a sixth and 1.03,
-an eleventh and 0.50. isal at 2 is nearly twice as fast as at 3, and then faster than zstd, for 3 % more bytes. On
-random tokens, which nothing makes small, zstd is faster than isal and 1 % larger.
+`bench/compression.py` chose the levels. On 336,776 flights as CSV, compared with zlib at 6: isal at 3 takes a ninth
+of the time and gives 1.15 times the size, zstd at 1 takes a thirteenth and gives 0.94; on generated rows a sixth and
+1.03, an eleventh and 0.50. isal at 2 is nearly twice as fast as at 3, and then faster than zstd, for 3 % more bytes.
+On random tokens, which do not compress, zstd is faster than isal and 1 % larger.
 """
 
 from __future__ import annotations
@@ -23,29 +23,33 @@ except ImportError:  # the stdlib writes the same format, slower; the extra `com
 
 try:
     import zstandard
-except ImportError:  # zstd is then not offered
+except ImportError:  # zstd is then not available
     zstandard = None  # type: ignore[assignment]
 
 GZIP_WINDOW_BITS = 31
 """The largest window, with a gzip header and trailer. zlib manual, deflateInit2."""
 
+GZIP_LEVEL = 3
+ZSTD_LEVEL = 1
+"""The defaults; the measurements are above."""
+
 LEVELS = range(1, 10)
-"""Both codings have more. Below lies what is larger and no faster; above, a zstd stream takes up to 700 MB."""
+"""Both codings have more levels. Lower ones are larger and no faster; higher ones of zstd take up to 700 MB."""
 
 ISAL_LEVELS = range(1, 4)
-"""isal at one of these writes about what zlib writes at the same one, in a quarter of the time; it has no higher."""
+"""At these levels isal writes about as much as zlib does, in a quarter of the time; it has no higher ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompressionLevels:
     """How hard each coding tries, from 1 (fast) to 9 (small).
 
-    gzip is written by isal at 1 to 3, where it is installed, and by zlib otherwise. A stream of gzip holds 0.5 MB
-    of memory, one of zstd 1.2 MB at 1 and 13 MB at 9. Raises `ValueError` for a level that there is not.
+    If isal is installed, it writes gzip at 1 to 3; zlib writes it otherwise. A stream of gzip holds 0.5 MB of memory,
+    one of zstd 1.2 MB at 1 and 13 MB at 9. Raises `ValueError` for a level out of that range.
     """
 
-    gzip: int = 3
-    zstd: int = 1
+    gzip: int = GZIP_LEVEL
+    zstd: int = ZSTD_LEVEL
 
     def __post_init__(self) -> None:
         for name, level in (("gzip", self.gzip), ("zstd", self.zstd)):
@@ -54,7 +58,7 @@ class CompressionLevels:
 
 
 class Compressor(Protocol):
-    """One stream. `feed` may hold bytes back, `flush` gives what is held, `finish` ends it with the trailer."""
+    """One stream. `feed` may hold bytes back, `flush` returns them, `finish` ends the stream with its trailer."""
 
     def feed(self, data: bytes) -> bytes: ...
     def flush(self) -> bytes: ...
@@ -98,4 +102,4 @@ CODINGS: Mapping[str, Callable[[CompressionLevels], Compressor]] = {
     **({"zstd": lambda levels: Zstd(levels.zstd)} if zstandard is not None else {}),
     "gzip": lambda levels: Gzip(levels.gzip),
 }
-"""What can be offered here, best first."""
+"""The codings that are installed, best first."""

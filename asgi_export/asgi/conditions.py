@@ -1,10 +1,10 @@
-"""What a request's preconditions and its `Range` ask for. Pure: header fields in, a decision out. RFC 9110 §13, §14.
+"""Decide on a request's `Range` and its preconditions. Pure: header fields in, a decision out. RFC 9110 §13, §14.
 
-An export has no validator: two exports of one address may differ in every byte. Command line tools go on where a
-download broke with a bare `Range`, and join what they get to what they have: wget skips the first bytes of a 200 and
-takes a 416 for the end of the file. So such a request is refused with the one kind of answer that makes all of them
-fail and touch no file: a 4xx other than 416 that has a body and no `Content-Range`. Everything else that asks for a
-part is ignored, as RFC 9110 §14.2 allows, and gets the whole.
+An export has no validator: two exports of one address may differ in every byte. Command line tools resume a broken
+download with a bare `Range` and append the answer to their file: wget skips the first bytes of a 200, and takes a 416
+for the end of the file. One kind of answer makes all of them fail without touching the file: a 4xx other than 416
+with a body and no `Content-Range`. Every other request for a part is answered with the whole, as RFC 9110 §14.2
+allows.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ IF_RANGE = b"if-range"
 _FROM_LATER = re.compile(
     r"bytes[ \t]*+=[ \t,]*+0*+[1-9][0-9]*+[ \t]*+-[ \t]*+[0-9]*+[ \t,]*+", re.ASCII | re.IGNORECASE
 )
-"""One range of bytes whose first one is not 0. The list may have empty elements, and blanks do no harm where the
-norm has none: RFC 9110 §14.1.2, §5.6.1. Each part is read once, however long it is."""
+"""One range of bytes that does not begin at 0. The list may have empty elements, and blanks where the norm has none:
+RFC 9110 §14.1.2, §5.6.1. Possessive, so that each character is read once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """Send all of it, with 200."""
+    """Send the whole export, with 200."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ Decision: TypeAlias = Whole | Refused
 
 
 def decide(header: Callable[[bytes], str | None]) -> Decision:
-    """What to send, by the fields that `header` finds by lower-case name.
+    """Decide what to send; `header` finds a field by its lower-case name.
 
     `If-Range` compares with a validator; there is none, so it does not match and the range is ignored (RFC 9110
     §13.1.5).

@@ -1,7 +1,7 @@
-"""One request, as everything that handles it shares it: read once, named once, its disconnect watched once.
+"""The context of one request: its parsed scope, its id, its disconnect, and values that handlers leave for others.
 
-The outermost wrapper that asks makes the context, everything further in finds it in the scope. A scope entry of our
-own is what ASGI allows for this (ASGI, Extensions and Middleware); it is never shared between requests.
+The outermost wrapper that asks for the context makes it; everything further in finds it in the scope, under a key of
+this package (ASGI, Extensions and Middleware). It is never shared between requests.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ logger = logging.getLogger("asgi_export")
 SCOPE_KEY = "asgi_export"
 
 CLOSE_SECONDS = 1.0
-"""For a `receive` that swallows its cancellation."""
+"""Time that `close` waits for a `receive` that swallows its cancellation."""
 
 REQUEST_ID: ContextVar[str] = ContextVar("asgi_export_request_id", default="")
-"""The id of the request that is being served here, for log lines: its tasks and threads inherit it."""
+"""The id of the current request, for log lines; its tasks and threads inherit it."""
 
 T = TypeVar("T")
 
@@ -41,10 +41,10 @@ METRICS_SERVED: Key[bool] = Key("metrics served")
 
 
 class RequestContext:
-    """One request: as it was read, and what its handlers leave for each other under typed keys.
+    """Hold one parsed request and the values that its handlers leave for each other under typed keys.
 
-    `request.below` is relative to the innermost mount that has been reached. `disconnect` is None until something
-    watches for it.
+    `request.below` is relative to the innermost mount that has been reached. `disconnect` is None until `watch` is
+    called.
     """
 
     __slots__ = ("_left", "_parameters", "_paths", "disconnect", "request")
@@ -61,31 +61,31 @@ class RequestContext:
         return self.request.request_id
 
     def parameters(self) -> Pairs:
-        """The query's names and values in order. Raises `BadRequest` if they are not UTF-8."""
+        """Parse the query, once: names and values in order. Raises `BadRequest` if they are not UTF-8."""
         if self._parameters is None:
             self._parameters = parse_query(self.request.query)
         return self._parameters
 
     def get(self, key: Key[T]) -> T | None:
-        """The value that was set, or None."""
+        """Return the value of the key, or None."""
         return cast("T | None", self._left.get(key))
 
     def set(self, key: Key[T], value: T) -> None:
-        """Leave a value for whoever reads that key."""
+        """Set the value of the key."""
         self._left[key] = value
 
     def drop(self, key: Key[T]) -> T | None:
-        """Take a value back, for whoever reads that key: what was set, or None."""
+        """Remove the value of the key and return it, or None."""
         return cast("T | None", self._left.pop(key, None))
 
     def watch(self, receive: Receive) -> Disconnect:
-        """The disconnect, watched from now on if it was not already; `receive` is used only in that case."""
+        """Start to watch for the disconnect, or return the watch that runs already and leave `receive` alone."""
         if self.disconnect is None:
             self.disconnect = Disconnect(receive)
         return self.disconnect
 
     def follow(self, scope: HTTPScope) -> None:
-        """Take the paths of a scope that a framework has copied for what it mounts."""
+        """Read the paths again from a scope that a framework has copied for a mount."""
         paths = _paths_of(scope)
         if paths != self._paths:
             self._paths = paths
@@ -93,14 +93,15 @@ class RequestContext:
 
 
 def context_of(scope: HTTPScope) -> RequestContext:
-    """The context of this request, made on the first call."""
+    """Return the context of this request; make it on the first call."""
     entries = cast("MutableMapping[str, Any]", scope)
     found = entries.get(SCOPE_KEY)
     if isinstance(found, RequestContext):
         found.follow(scope)
         return found
     context = entries[SCOPE_KEY] = RequestContext(scope)
-    REQUEST_ID.set(context.request_id)  # never reset: servers log what failed after us, and serve in a task each
+    # Never reset: servers log failures after the application has returned, and serve each request in its own task.
+    REQUEST_ID.set(context.request_id)
     return context
 
 
@@ -111,10 +112,10 @@ def _paths_of(scope: HTTPScope) -> tuple[object, object, object]:
 class Disconnect:
     """Watch for the client to leave, in one task that alone calls the server's `receive`.
 
-    The request's body is dropped on the way. Hypercorn keeps ten messages of a request and waits for room in that
-    queue before it reports a disconnect, also to an application that has answered; a client that uploads small
-    chunks would so keep its connection for ever. After the disconnect `receive` is never called again, as some
-    servers then block. `close` ends the watch early. ASGI HTTP 2.5, Request and Disconnected Client.
+    The request's body is read and dropped. Hypercorn queues ten messages of a request and waits for room in that
+    queue before it reports a disconnect, even after the answer: a client that uploads small chunks would keep its
+    connection for ever. After the disconnect `receive` is never called again, as some servers then block. `close`
+    ends the watch early. ASGI HTTP 2.5, Request and Disconnected Client.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -125,14 +126,14 @@ class Disconnect:
         self.task = asyncio.create_task(self._watch(), name="asgi-export disconnect")
 
     def call_back(self, callback: Callable[[], None]) -> None:
-        """Call once when the client leaves; at once if it has left already."""
+        """Call `callback` once when the client leaves, or now if it has left already."""
         if self._left.is_set():
             callback()
         else:
             self._callbacks.append(callback)
 
     async def receive(self) -> ASGIReceiveEvent:
-        """What an application inside may call instead of the server's: an empty body, then the disconnect."""
+        """Stand in for the server's `receive`, for an application inside: an empty body, then the disconnect."""
         if not self._body_read:
             self._body_read = True
             return {"type": "http.request", "body": b"", "more_body": False}
@@ -142,6 +143,7 @@ class Disconnect:
     async def close(self) -> None:
         """End the watch."""
         self.task.cancel()
+        # A cancellation that arrives here must not leave a task that still calls `receive`; it is raised afterwards.
         if await wait_through(self.task, seconds=CLOSE_SECONDS):
             raise asyncio.CancelledError
 
@@ -149,10 +151,11 @@ class Disconnect:
         try:
             message = await self._receive()
             while message["type"] != "http.disconnect":
-                await asyncio.sleep(0)  # a long body may come without a suspension
+                await asyncio.sleep(0)  # `receive` may return the whole of a long body without suspending
                 message = await self._receive()
         except Exception:
             logger.warning("receive() failed; taken as a disconnect", exc_info=True)
+        # No await from here on: `call_back` sees the flag, or its callback is in the list; never both, never neither.
         self._left.set()
         for callback in self._callbacks:
             callback()

@@ -16,22 +16,22 @@ _OF_PATHS = frozenset("/\\:")
 """Separators of folders, drives and streams."""
 
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Categories that are not seen but change what is: controls, marks that turn the direction of text, line ends."""
+"""Categories of invisible characters: controls, marks that change the direction of text, line ends."""
 
 _JOINERS = frozenset("\u200c\u200d")
-"""Formats that words and emoji are written with. RFC 5892 §A.1, §A.2."""
+"""Invisible characters that words and emoji need. RFC 5892 §A.1, §A.2."""
 
 _DEVICE = re.compile(
     r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])[ ]*+(?:\..*)?", re.IGNORECASE | re.DOTALL
 )
-"""Names that are devices to Windows, whatever the extension. Microsoft, Naming Files, Paths, and Namespaces."""
+"""Names of devices on Windows, with any extension. Microsoft, Naming Files, Paths, and Namespaces."""
 
 
 def safe_filename(filename: str) -> str:
-    """The name as a client may write it: in one folder, as it is seen, on any system; at most one character longer.
+    """Replace what is unsafe in a file name on any system; the result is at most one character longer.
 
-    Whatever is unsafe becomes `_`: separators, controls, a dot in front, dots and blanks at the end (which Windows
-    drops); a device gets a `_` in front.
+    Separators, controls, a leading dot, and dots and blanks at the end (which Windows drops) become `_`. The name of
+    a device gets a leading `_`.
 
     >>> safe_filename("../../x"), safe_filename("nul.csv"), safe_filename("größe 1.csv")
     ('_._.._x', '_nul.csv', 'größe 1.csv')
@@ -49,10 +49,10 @@ def _is_unsafe(character: str) -> bool:
 
 
 def content_disposition(filename: str) -> Header:
-    """The header that offers the body as a download called `filename`, made safe.
+    """Build the header that makes the body a download called `filename`, which is made safe first.
 
-    A name that is not plain ASCII is sent twice: percent-encoded for those who read RFC 8187, which is
-    everybody, and with `_` for what is unsafe in a head for the rest.
+    A name that is not plain ASCII is sent twice: percent-encoded by RFC 8187, which all current clients read, and as
+    ASCII with `_` for every other character.
 
     >>> print(content_disposition("größe.csv")[1].decode())
     attachment; filename="gr__e.csv"; filename*=UTF-8''gr%C3%B6%C3%9Fe.csv

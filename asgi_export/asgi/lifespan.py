@@ -14,10 +14,10 @@ Step = Callable[[], Awaitable[None]]
 
 
 async def answer_lifespan(receive: Receive, send: Send, *, start: Step, stop: Step) -> None:
-    """Run `start` and `stop` when the server says so.
+    """Run `start` and `stop` on the server's messages.
 
-    A failing start is sent as `lifespan.startup.failed` with its reason, upon which servers exit; so is a
-    failing stop, which is logged too.
+    If `start` raises, the server gets `lifespan.startup.failed` with the reason, and exits. If `stop` raises, it gets
+    `lifespan.shutdown.failed`.
     """
     while True:
         message = await receive()
@@ -39,10 +39,10 @@ async def answer_lifespan(receive: Receive, send: Send, *, start: Step, stop: St
 
 
 class AroundLifespan:
-    """A middleware's own part of the lifespan: `start` after the application's start, `stop` after its end.
+    """Add a middleware's part to the lifespan: `start` after the application's start, `stop` after its end.
 
-    Hand `receive` and `send` of this object to the application. Where `start` fails the server gets
-    `lifespan.startup.failed` and the application, which had started, is told to shut down.
+    Give `receive` and `send` of this object to the application. If `start` fails, the server gets
+    `lifespan.startup.failed`, and the application, which has started, gets a shut-down.
     """
 
     def __init__(self, receive: Receive, send: Send, *, start: Step, stop: Step) -> None:
@@ -53,13 +53,13 @@ class AroundLifespan:
         self._failed = False
 
     async def receive(self) -> ASGIReceiveEvent:
-        """The server's message, or a shut-down after a failed start."""
+        """Return the server's message, or a shut-down after a failed start."""
         if self._failed:
             return {"type": "lifespan.shutdown"}
         return await self._receive()
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Pass the application's message on, after our part."""
+        """Pass the application's message on, after this middleware's part."""
         if message["type"] == "lifespan.startup.complete":
             try:
                 await self._start()
@@ -78,7 +78,7 @@ class AroundLifespan:
 
 
 def reason(error: Exception) -> str:
-    """One line for the operator; what is no `StartupError` goes to the log with its traceback."""
+    """Return one line for the operator; an error other than `StartupError` is logged with its traceback."""
     if not isinstance(error, StartupError):
         logger.error("the start or the end failed", exc_info=error)
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""ASGI messages: the aliases of asgiref and the two that make a response.
+"""ASGI messages: the types of asgiref, and the two messages of a response.
 
 ASGI HTTP & WebSocket 2.5, Response Start and Response Body.
 """
@@ -23,7 +23,7 @@ from asgiref.typing import (
 from asgi_export.errors import Header
 
 ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
-"""Any ASGI 3 application: asgiref, Starlette and uvicorn type the three in ways that exclude each other."""
+"""Any ASGI 3 application: the types of asgiref, Starlette and uvicorn exclude each other."""
 
 Receive = ASGIReceiveCallable
 Send = ASGISendCallable
@@ -46,19 +46,19 @@ __all__ = [
 
 
 def head(status: int, headers: Iterable[Header]) -> HTTPResponseStartEvent:
-    """The `http.response.start` message; header names are lower-case bytes."""
+    """Build the `http.response.start` message; header names are lower-case bytes."""
     return {"type": "http.response.start", "status": status, "headers": list(headers), "trailers": False}
 
 
 def body(data: bytes, *, more: bool) -> HTTPResponseBodyEvent:
-    """One `http.response.body` message; `more` is False on the last one."""
+    """Build one `http.response.body` message; `more` is False on the last one."""
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
 async def send_whole(send: Send, status: int, headers: Iterable[Header], data: bytes, *, method: str) -> None:
-    """Send a small response at once, without its body where the method is HEAD (RFC 9110 §9.3.2).
+    """Send a small response at once; without its body if the method is HEAD (RFC 9110 §9.3.2).
 
-    A client that has left already is no error: `OSError` from `send` is dropped, ASGI HTTP 2.4.
+    An `OSError` from `send` means that the client has left, and is ignored. ASGI HTTP 2.4.
     """
     length = (b"content-length", str(len(data)).encode())
     unframed = status == 204  # RFC 9110 §8.6: no content-length there
@@ -70,7 +70,7 @@ async def send_whole(send: Send, status: int, headers: Iterable[Header], data: b
 
 
 async def send_head(send: Send, start: HTTPResponseStartEvent) -> None:
-    """Send a head whose body has no known length, and no body: the answer to HEAD of a stream."""
+    """Send the head of a body of unknown length, and no body: the answer to HEAD of a stream."""
     try:
         await send(start)
         await send(body(b"", more=False))

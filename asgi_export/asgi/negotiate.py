@@ -1,4 +1,4 @@
-"""Which content coding a client takes. RFC 9110 §12.5.3."""
+"""Choose the content coding of a response. RFC 9110 §12.5.3."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 IDENTITY = "identity"
 EVERYBODYS = "gzip"
 MAX_CODINGS = 32
-"""More than any client names; the rest of a longer list is not looked at."""
+"""More than any client names; the rest of a longer list is ignored."""
 
 _CODING = re.compile(
     r"\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)\s*(?:;\s*[qQ]\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\s*)?", re.ASCII
@@ -16,14 +16,14 @@ _CODING = re.compile(
 _ALIASES = {"x-gzip": "gzip"}
 
 
-def choose_coding(accept_encoding: str, offered: Sequence[str], *, useful: bool = True) -> str:
-    """The coding to answer with: one of `offered` (best first), or `IDENTITY`.
+def choose_coding(accept_encoding: str, available: Sequence[str], *, useful: bool = True) -> str:
+    """Choose the coding of an answer: one of `available` (best first), or `IDENTITY`.
 
-    The highest q-value wins; among equals a coding that is named, or gzip, which every client has, comes before one
-    that only ``*`` stands for, and then the order of `offered` decides. A coding is used only where it is asked for,
-    by name or by ``*``; where `identity` is asked for above all others it is taken. What no coding makes smaller (it
-    is not `useful`) is sent as it is, unless the client refuses just that. A client that refuses identity and takes
-    nothing that is offered gets identity all the same, as RFC 9110 §12.4.1 allows.
+    The highest q-value wins. Among equals a coding that the header names, or gzip, which every client has, wins over
+    one that only ``*`` matches; then the order of `available` decides. A coding is used only if the header asks for
+    it, by name or by ``*``, and not if `identity` has a higher q-value. A body that no coding makes smaller (not
+    `useful`) is sent uncompressed, unless the client refuses `identity`. If the client refuses `identity` and accepts
+    none of the available codings, the body is sent uncompressed all the same, as RFC 9110 §12.4.1 allows.
 
     >>> choose_coding("gzip;q=0.5, zstd;q=0.8", ["zstd", "gzip"])
     'zstd'
@@ -33,19 +33,19 @@ def choose_coding(accept_encoding: str, offered: Sequence[str], *, useful: bool 
     weights = _weights(accept_encoding)
     others = weights.get("*", 0.0)
     best = max(
-        offered,
+        available,
         key=lambda coding: (weights.get(coding, others), coding in weights or coding == EVERYBODYS),
         default=IDENTITY,
     )
     weight = weights.get(best, others)
-    as_it_is = weights.get(IDENTITY, weights.get("*", 1.0)) > 0  # RFC 9110 §12.5.3
-    if not useful and as_it_is:
+    accepts_identity = weights.get(IDENTITY, weights.get("*", 1.0)) > 0  # RFC 9110 §12.5.3
+    if not useful and accepts_identity:
         return IDENTITY
     return best if weight > 0 and weight >= weights.get(IDENTITY, 0.0) else IDENTITY
 
 
 def _weights(accept_encoding: str) -> dict[str, float]:
-    """q-values by lower-case coding, the first of each; what cannot be read is left out."""
+    """Parse q-values by lower-case coding, the first of each; skip items that cannot be parsed."""
     weights: dict[str, float] = {}
     for item in accept_encoding.split(",", MAX_CODINGS)[:MAX_CODINGS]:
         match = _CODING.fullmatch(item)

@@ -1,4 +1,4 @@
-"""An `ExportError` as an answer: `application/problem+json`. RFC 9457."""
+"""Answer with an `ExportError` as `application/problem+json`. RFC 9457."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from asgi_export.asgi.message import Send, send_whole
 from asgi_export.errors import ExportError, Header
 
 MAX_DETAIL_CHARACTERS = 4000
-"""A list of two thousand column names is no help, and an answer is no place for the client's own megabyte."""
+"""A list of two thousand columns helps nobody, and an error must not repeat a megabyte of the client's own text."""
 
 
 def common_headers(request_id: str) -> list[Header]:
-    """What every answer of ours carries, error or not."""
+    """Return the header fields of every answer, error or not."""
     return [
         (b"cache-control", b"no-store"),
         (b"vary", b"Accept-Encoding"),
@@ -23,9 +23,9 @@ def common_headers(request_id: str) -> list[Header]:
 
 
 def problem_body(error: ExportError, request_id: str) -> bytes:
-    """The JSON document: the members of RFC 9457 §3.1, `error` for simple clients, the request's id.
+    """Build the JSON document: the members of RFC 9457 §3.1, `error` for simple clients, the request's id.
 
-    Lone surrogates and control characters cannot get through: the text is ASCII with JSON escapes.
+    The text is ASCII with JSON escapes, so it holds no lone surrogates or control characters.
     """
     detail = error.detail
     if len(detail) > MAX_DETAIL_CHARACTERS:
@@ -43,7 +43,7 @@ def problem_body(error: ExportError, request_id: str) -> bytes:
 
 
 async def send_problem(context: RequestContext, send: Send, error: ExportError) -> None:
-    """Answer a request that has no head yet with `error`."""
+    """Answer a request with `error`; its head must not have been sent."""
     request_id = context.request_id
     headers = [
         (b"content-type", b"application/problem+json"),

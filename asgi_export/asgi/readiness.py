@@ -1,11 +1,10 @@
-"""Whether everything answers that an export needs."""
+"""Check whether everything that an export needs answers."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
 from asgi_export.asgi.context import Key
 
@@ -16,12 +15,12 @@ CHECK_SECONDS = 5.0
 Check = Callable[[], Awaitable[None]]
 
 CHECKS: Key[dict[str, Check]] = Key("checks")
-"""What middleware around the application adds, by name, to what must answer."""
+"""The checks of the middleware around the application, by name."""
 
 
 async def failing(checks: Mapping[str, Check], *, seconds: float = CHECK_SECONDS) -> list[str]:
-    """The names of those checks that raise, or take longer than `seconds`; the log has the reasons."""
-    tasks = {name: asyncio.create_task(_called(check)) for name, check in checks.items()}
+    """Run the checks; return the names of those that raise or take longer than `seconds`, and log the reasons."""
+    tasks = {name: asyncio.create_task(_run(check)) for name, check in checks.items()}
     if not tasks:
         return []
     late: list[asyncio.Task[None]] = []
@@ -41,12 +40,9 @@ async def failing(checks: Mapping[str, Check], *, seconds: float = CHECK_SECONDS
 
 
 def _error_of(task: asyncio.Task[None]) -> BaseException | None:
-    """What a check raised; a driver may raise CancelledError of its own."""
+    """Return what a check raised; a driver may raise a CancelledError of its own."""
     return ConnectionError("the check was cancelled") if task.cancelled() else task.exception()
 
 
-def _called(check: Check) -> Coroutine[Any, Any, None]:
-    async def call() -> None:
-        await check()
-
-    return call()
+async def _run(check: Check) -> None:
+    await check()

@@ -1,7 +1,7 @@
-"""From scope to request: the path below the mount, the query string from its bytes, the header fields.
+"""Read a request from a scope: the path below the mount, the query string as bytes, the header fields.
 
-A scope may lack everything but type, method, path, query string and headers, and servers differ in what `path`
-and `raw_path` hold; what is read here is what all of them give. ASGI HTTP 2.5, HTTP Connection Scope.
+A scope may have no more than type, method, path, query string and headers, and servers differ in what `path` and
+`raw_path` hold. Only what all of them give is read here. ASGI HTTP 2.5, HTTP Connection Scope.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 class Request(NamedTuple):
-    """One HTTP request, read once; a tuple, as that is made in a fifth of the time of a frozen dataclass.
+    """One HTTP request. A tuple takes a fifth of the time that a frozen dataclass takes to make.
 
-    `root` are the segments of the mount, none where it is not mounted: those of `root_path`, or what a framework cut
-    off `path` and left in `raw_path` (Litestar). `below` are the path's decoded segments under it, `full` all of them
-    (servers disagree on whether `path` holds `root_path`); a trailing slash is dropped.
-    `headers` are by lower-case name, the first of each; `accept-encoding` is a list, all of whose lines count
-    (RFC 9110 §5.3). `header_bytes` is the size of all of them as they came. `client` is the peer's address, empty if
-    the server gives none. `request_id` is the client's `X-Request-Id` if it is safe in logs and heads, else 16 random
-    hex digits.
+    `root` has the segments of the mount, none without a mount: those of `root_path`, or what a framework removed from
+    `path` and left in `raw_path` (Litestar). `below` has the decoded segments of the path under the mount, `full` all
+    of them (servers disagree on whether `path` includes `root_path`). A trailing slash is dropped.
+    `headers` has the first field of each lower-case name; `accept-encoding` is a list, and all its lines are joined
+    (RFC 9110 §5.3). `header_bytes` is the size of all fields as received. `client` is the address of the peer, empty
+    if the server gives none. `request_id` is the client's `X-Request-Id` if it is safe in logs and heads, else 16
+    random hex digits.
     """
 
     request_id: str
@@ -61,19 +61,19 @@ class Request(NamedTuple):
         return bool(self.root)
 
     def header(self, name: bytes) -> str | None:
-        """One header field as text, blanks around it dropped; None where it is missing or empty."""
+        """Return a header field as text without surrounding blanks; None if it is missing or empty."""
         value = self.headers.get(name, b"").decode("latin-1").strip()
         return value or None
 
     def at(self, scope: HTTPScope) -> Request:
-        """The same request with the paths of another scope, which a framework made for what it mounts."""
+        """Return the same request with the paths of another scope, which a framework made for a mount."""
         below, full, root = _read_paths(scope)
         return self._replace(below=below, full=full, root=root)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestBounds:
-    """Bytes that the query string and all header fields of a request may have."""
+    """Bound the bytes of the query string and of all header fields."""
 
     max_query_bytes: int = MAX_QUERY_BYTES
     max_header_bytes: int = MAX_HEADER_BYTES
@@ -89,7 +89,7 @@ class RequestBounds:
 
 
 def read_request(scope: HTTPScope) -> Request:
-    """Read a scope: once a request, by `context_of`."""
+    """Read a scope; `context_of` calls this once a request."""
     below, full, root = _read_paths(scope)
     headers, header_bytes = _read_headers(scope)
     client = scope.get("client")
@@ -113,9 +113,9 @@ def _request_id(headers: Mapping[bytes, bytes]) -> str:
 
 
 def _below(full: Segments, root: Segments) -> Segments:
-    """The path without the mount: without the longest tail of `root_path` that it begins with.
+    """Remove the mount from the path: the longest tail of `root_path` that the path begins with.
 
-    A server's own root path may be missing in the path (Hypercorn) while what a framework mounts below it is there.
+    The path may lack the server's own root path (Hypercorn) and still have what a framework mounts below it.
     """
     for start in range(len(root)):
         tail = root[start:]
@@ -125,7 +125,7 @@ def _below(full: Segments, root: Segments) -> Segments:
 
 
 def probe_of(request: Request) -> str:
-    """The probe that the path names, with or without the mount; empty where it names none."""
+    """Return the probe that the path names, with or without the mount; empty for another path."""
     for path in (request.below, request.full):
         if len(path) == 1 and path[0] in PROBES:
             return path[0]
@@ -133,11 +133,11 @@ def probe_of(request: Request) -> str:
 
 
 def _read_paths(scope: HTTPScope) -> tuple[Segments, Segments, Segments]:
-    """The path below the mount, the whole of it, and the mount."""
+    """Return the path below the mount, the whole path, and the mount."""
     path, root = _origin_form(scope["path"]), _split(scope.get("root_path") or "")
     whole = _raw_segments(scope)
     start = None if whole is None else _start_of(path.removeprefix("/"), whole)
-    if whole is None or start is None:  # `raw_path` is of another address, or says no more than the path
+    if whole is None or start is None:  # `raw_path` is that of another address, or adds nothing to the path
         given = _split(path)
         return _below(given, root), given, root
     if not start:
@@ -146,9 +146,9 @@ def _read_paths(scope: HTTPScope) -> tuple[Segments, Segments, Segments]:
 
 
 def _raw_segments(scope: HTTPScope) -> Segments | None:
-    """Those of `raw_path`, decoded after the split, so that `%2F` is no separator. RFC 3986 §2.4, §3.3.
+    """Split `raw_path`, then decode its segments, so that `%2F` is no separator. RFC 3986 §2.4, §3.3.
 
-    None where it is missing, or the same as the path.
+    None if it is missing, or the same as the path.
     """
     raw: Any = scope.get("raw_path")
     if not isinstance(raw, bytes):
@@ -161,7 +161,7 @@ def _raw_segments(scope: HTTPScope) -> Segments | None:
 
 
 def _start_of(path: str, whole: Segments) -> int | None:
-    """Where the tail of `whole` begins that is the path, with or without a slash at its end."""
+    """Return where the tail of `whole` begins that equals the path, with or without a trailing slash."""
     if not path:
         return len(whole)
     for wanted in (path, path.removesuffix("/")):
@@ -175,14 +175,14 @@ def _start_of(path: str, whole: Segments) -> int | None:
 
 
 def _join_mounts(root: Segments, cut: Segments) -> Segments:
-    """The mount, of which `root_path` may say nothing, the server's part, or all that was cut off, too."""
+    """Return the mount: `root_path` may have nothing of it, the server's part only, or all that was cut off."""
     if root[-len(cut) :] == cut:
         return root
     return cut if cut[: len(root)] == root else root + cut
 
 
 def _origin_form(path: str) -> str:
-    """The path of an absolute-form target, which some servers hand over as it came. RFC 9112 §3.2.2."""
+    """Return the path of an absolute-form target, which some servers pass on unchanged. RFC 9112 §3.2.2."""
     scheme, found, rest = path.partition("://")
     if not found or "/" in scheme:
         return path
@@ -197,7 +197,7 @@ def _split(path: str) -> Segments:
 
 
 def _read_headers(scope: HTTPScope) -> tuple[Mapping[bytes, bytes], int]:
-    """The fields by name, and the size of all of them."""
+    """Return the fields by name, and the size of all of them."""
     headers: dict[bytes, bytes] = {}
     size = 0
     for name, value in scope.get("headers") or ():
@@ -213,7 +213,7 @@ def _read_headers(scope: HTTPScope) -> tuple[Mapping[bytes, bytes], int]:
 
 
 def parse_query(query: bytes) -> Pairs:
-    """`application/x-www-form-urlencoded` bytes as text pairs, in order, blanks kept. WHATWG URL §5.1.
+    """Parse `application/x-www-form-urlencoded` into pairs of text, in order, with their blanks. WHATWG URL §5.1.
 
     >>> parse_query(b"columns=id%2Cname&total=1+0&flag")
     (('columns', 'id,name'), ('total', '1 0'), ('flag', ''))
