@@ -44,7 +44,7 @@ from asgi_export.export.runner import RunningExports, log_failure
 from asgi_export.formats import FORMATS
 from asgi_export.limiter.byte_quota import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
-from asgi_export.limiter.rules import RULES, described
+from asgi_export.limiter.rules import RULES, describe_rules
 from asgi_export.measure import Metric
 from asgi_export.openapi.cache import Documents, rights_of
 from asgi_export.openapi.document import View, describe
@@ -238,7 +238,7 @@ class ExportApp:
         await self._ready(context)
         access = access_of(context.get(CALLER))
         rules = context.get(RULES)
-        limits = list(described(rules)) if rules else []
+        limits = list(describe_rules(rules)) if rules else []
         if access.bytes_a_day is not None:
             limits.append(describe_quota(access.bytes_a_day))
         formats = [

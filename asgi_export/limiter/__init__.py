@@ -1,6 +1,6 @@
-"""Exact sliding windows: who may hit how often, decided once, with the figures for the heads.
+"""Exact sliding windows, leases of running exports, and byte quotas.
 
-`sliding_window` is the arithmetic, `rules` reads `60/60s`, `store` is the contract of every store. `memory_store`
-keeps the hits of one process, `redis_store` those of many; `leases` count what runs at once in a process,
-`redis_leases` in many. `shared_redis` is the one link to the server that all of them use.
+`sliding_window` is the arithmetic, `rules` parses `60/60s`, `store` is the contract of every store. `memory_store`
+holds the hits of one process, `redis_store` those of many. `leases` and `redis_leases` count running exports,
+`byte_quota` and `redis_byte_quota` bytes. Those of Redis share one connection, `redis_client.shared`.
 """

@@ -1,9 +1,9 @@
-"""How many bytes of bodies a key is sent in a day.
+"""Limit the bytes of bodies that a key is sent in any 24 hours.
 
-Theory of operation. Bytes are counted in buckets of 15 minutes, by the time at which they were reserved. A bucket
-counts until the last of its bytes is a day old, so there are 97 of them: no day of 24 hours, wherever it begins,
-holds more than the limit, and a byte is free again a day later, or at most one bucket after that. Bytes are reserved
-before they are sent, many at a time, and what an export has not sent of them is given back when it ends.
+Theory of operation. Bytes are counted in buckets of 15 minutes, by the time of their reservation. A bucket counts
+until its last byte is a day old, so there are 97 of them. No 24 hours, wherever they begin, hold more than the limit,
+and a byte is free again a day later, or at most one bucket after that. Bytes are reserved before they are sent, many
+at a time; an export gives back what it has not sent when it ends.
 """
 
 from __future__ import annotations
@@ -15,30 +15,29 @@ from typing import Protocol
 
 BUCKET_SECONDS = 900
 DAY_BUCKETS = 96
-"""Of a day; a bucket counts for so many more after its own."""
+"""Buckets of a day; a bucket counts for as many after its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Bytes that were reserved, and in which bucket; none where the key has used its limit up.
+    """Bytes that were reserved, and their bucket; 0 bytes if the key has used up its limit.
 
-    Then some are free after `retry_after_seconds`, rounded up. `here` is the grant of this process alone that goes
-    with one of Redis; `shared` says whether there is one of Redis.
+    Then some are free after `retry_after_seconds`, rounded up. `shared` says whether Redis has granted it; `local` is
+    the grant of this process that accompanies it.
     """
 
     granted_bytes: int
     bucket: int = 0
     retry_after_seconds: int = 0
     shared: bool = False
-    here: Grant | None = None
+    local: Grant | None = None
 
 
 class ByteQuotas(Protocol):
-    """A place that counts bytes by key.
+    """Count bytes by key.
 
-    `reserve` grants `wanted_bytes`, or as many of them as are left of `limit`; it may raise `Unavailable`.
-    `give_back` takes what was not sent of a grant, and never fails. `start`, `check` and `close` are those of a
-    `Store`.
+    `reserve` grants `wanted_bytes`, or as many as `limit` leaves; it may raise `Unavailable`. `give_back` returns the
+    unsent bytes of a grant, and never raises. `start`, `check` and `close` are those of a `Store`.
     """
 
     async def start(self) -> None: ...
@@ -49,9 +48,9 @@ class ByteQuotas(Protocol):
 
 
 class MemoryByteQuotas:
-    """Bytes of one process: exact, and forgotten with it. Holds 97 numbers a key, and forgets none that counts.
+    """Count the bytes of one process. Memory: 97 numbers a key at most, for the keys of the key file.
 
-    `clock_ns` is monotonic, in nanoseconds. Keys are those of a key file, so nobody can fill the memory with others.
+    `clock_ns` is monotonic, in nanoseconds.
     """
 
     def __init__(self, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
@@ -68,29 +67,30 @@ class MemoryByteQuotas:
         """Nothing to give back."""
 
     async def reserve(self, key: str, limit: int, wanted_bytes: int) -> Grant:
-        """A grant; without an await in between, so no two can have the same bytes."""
+        """Reserve bytes. Never suspends, so two callers cannot get the same ones."""
         now_us = self._clock_ns() // 1000
         width_us = BUCKET_SECONDS * 1_000_000
         buckets = live(self._used.get(key, {}), now_us // width_us)
+        # Never an older bucket than the newest: if the clock steps back, bytes must not be free too early.
         bucket = max(now_us // width_us, *buckets) if buckets else now_us // width_us
         used = sum(buckets.values())
         granted = min(wanted_bytes, limit - used)
         if granted <= 0:
-            wait_us = (leaving(buckets, used - limit + 1) + DAY_BUCKETS + 1) * width_us - now_us
+            wait_us = (bucket_that_frees(buckets, used - limit + 1) + DAY_BUCKETS + 1) * width_us - now_us
             return Grant(0, retry_after_seconds=-(-wait_us // 1_000_000))
         buckets[bucket] = buckets.get(bucket, 0) + granted
         self._used[key] = buckets
         return Grant(granted, bucket)
 
     async def give_back(self, key: str, grant: Grant, unused_bytes: int) -> None:
-        """Take bytes out of their bucket again, where it still counts."""
+        """Take bytes out of their bucket again, if it still counts."""
         buckets = self._used.get(key, {})
         if grant.bucket in buckets:
             buckets[grant.bucket] -= min(unused_bytes, buckets[grant.bucket])
 
 
 def live(buckets: dict[int, int], now: int) -> dict[int, int]:
-    """The buckets that still count in bucket `now`, by age.
+    """Return the buckets that still count in bucket `now`, oldest first.
 
     >>> live({0: 5, 1: 7, 97: 9}, 97)
     {1: 7, 97: 9}
@@ -98,10 +98,10 @@ def live(buckets: dict[int, int], now: int) -> dict[int, int]:
     return {bucket: used for bucket, used in sorted(buckets.items()) if bucket + DAY_BUCKETS + 1 > now and used}
 
 
-def leaving(buckets: dict[int, int], needed_bytes: int) -> int:
-    """The bucket with which, by age, so many bytes are free.
+def bucket_that_frees(buckets: dict[int, int], needed_bytes: int) -> int:
+    """Return the bucket whose expiry makes so many bytes free, oldest first.
 
-    >>> leaving({1: 7, 5: 9}, 8)
+    >>> bucket_that_frees({1: 7, 5: 9}, 8)
     5
     """
     for bucket, used in buckets.items():

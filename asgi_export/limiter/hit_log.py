@@ -1,4 +1,4 @@
-"""The admitted hits of one key or of one overflow window, and tables of such logs that forget the dead."""
+"""Logs of the admitted hits of one key or one overflow window, and tables of logs that drop dead ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from heapq import heappop, heappush, heapreplace
 from typing import Generic, Protocol, Self, TypeVar, overload
 
 _COMPACT_FROM = 16
-"""So many stale stamps cost less than the call that removes them."""
+"""As many stale stamps cost less than the call that removes them."""
 
 
 class StampLog(Protocol):
-    """Ascending stamps: an array, or what behaves like one."""
+    """Ascending stamps: an array, or an object that behaves like one."""
 
     def __len__(self) -> int: ...
     @overload
@@ -24,10 +24,10 @@ class StampLog(Protocol):
 
 
 class InheritedStamps:
-    """`count` hits that all count as having happened at `stamp`, then the hits of the key's own.
+    """Count `count` hits as if all had happened at `stamp`, followed by the key's own hits.
 
-    So a key takes over what an overflow window holds without copying it: the memory is the same for one hit as for
-    a million. None of the hits was later than the newest, so the account is never too low.
+    A key takes over the hits of an overflow window in constant memory, without a copy. `stamp` is the newest of them,
+    so the key is never allowed too much.
     """
 
     __slots__ = ("_count", "_own", "_stamp")
@@ -61,7 +61,7 @@ class InheritedStamps:
 
 
 class HitLog:
-    """Stamps in ascending order, of which those before index `first` are forgotten; dead from `expires_ns` on.
+    """Stamps in ascending order; those before index `first` are forgotten. Dead from `expires_ns` on.
 
     An `array('q')` takes 8 bytes a hit; a deque or a list of numbers takes four times as much.
     """
@@ -74,18 +74,18 @@ class HitLog:
         self.expires_ns = 0
 
     @classmethod
-    def inheriting(cls, elder: HitLog | None, now_ns: int, longest_ns: int) -> Self:
-        """A log that begins with what another one still holds, or empty."""
-        if elder is None:
+    def inheriting(cls, shared: HitLog | None, now_ns: int, longest_ns: int) -> Self:
+        """Make a log that begins with the live hits of a shared one, or empty."""
+        if shared is None:
             return cls(array("q"))
-        count = len(elder.stamps) - bisect_right(elder.stamps, now_ns - longest_ns, elder.first)
-        return cls(InheritedStamps(count, elder.stamps[-1], array("q")) if count else array("q"))
+        count = len(shared.stamps) - bisect_right(shared.stamps, now_ns - longest_ns, shared.first)
+        return cls(InheritedStamps(count, shared.stamps[-1], array("q")) if count else array("q"))
 
     def append(self, now_ns: int, longest_ns: int) -> None:
         """Note an admitted hit, and forget the hits that have left the longest window.
 
-        Forgetting moves an index; the array is cut when a quarter of it is stale, which makes the cost of a hit
-        constant on average at any limit, and the array at most a third longer than the limit.
+        Forgetting moves an index. The array is cut when a quarter of it is stale: so a hit costs the same on average
+        at any limit, and the array is at most a third longer than the limit.
         """
         first = bisect_right(self.stamps, now_ns - longest_ns, self.first)
         if first > _COMPACT_FROM and first * 4 > len(self.stamps):
@@ -107,8 +107,8 @@ K = TypeVar("K", str, tuple[int, int])
 class HitLogs(Generic[K]):
     """Live logs by key.
 
-    A heap holds one expiry a key, set when the key came and anew only when it comes up: a hit never touches it,
-    and dead keys are found whatever the order in which windows of different lengths end.
+    A heap holds one expiry a key. It is set when the key is added, and updated only when it reaches the top, so a hit
+    never touches the heap. Dead keys are found in whatever order windows of different lengths end.
     """
 
     __slots__ = ("_expiries", "_logs", "get")
@@ -122,7 +122,7 @@ class HitLogs(Generic[K]):
         return len(self._logs)
 
     def add(self, key: K, log: HitLog) -> None:
-        """Keep the log of a key that has none, from its first hit on."""
+        """Add the log of a key that has none, with its first hit."""
         self._logs[key] = log
         heappush(self._expiries, (log.expires_ns, key))
 

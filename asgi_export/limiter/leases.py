@@ -1,7 +1,7 @@
-"""How many exports a key has running at once.
+"""Limit how many exports a key runs at once.
 
-A lease is taken before the source is opened and given back when the body has ended, however it ended: not when a
-handler returns, and not when the head is out.
+A lease is taken before the source is opened. It is given back when the body has ended, however it ended: not when a
+handler returns, and not when the head has been sent.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Protocol
 
 
 class Leases(Protocol):
-    """A place that counts running exports by key.
+    """Count running exports by key.
 
-    `take` gives the lease's id, or None where the key has `limit` leases already; it may raise `Unavailable`. A
-    `take` that is cancelled has taken nothing. `give_back` may come late and twice, and never fails. `start`, `check`
+    `take` returns the id of the lease, or None if the key has `limit` leases already; it may raise `Unavailable`. A
+    cancelled `take` has taken nothing. `give_back` may be called late and twice, and never raises. `start`, `check`
     and `close` are those of a `Store`.
     """
 
@@ -26,7 +26,7 @@ class Leases(Protocol):
 
 
 class MemoryLeases:
-    """Leases of one process: exact, and gone with it. Holds running exports only."""
+    """Leases of one process. Memory: one entry a running export."""
 
     def __init__(self) -> None:
         self._held: dict[str, str] = {}
@@ -43,7 +43,7 @@ class MemoryLeases:
         """Nothing to give back."""
 
     async def take(self, key: str, limit: int) -> str | None:
-        """A lease, or None; without an await in between, so no two can take the last one."""
+        """Take a lease, or return None. Never suspends, so two callers cannot take the last one."""
         if self._count[key] >= limit:
             return None
         self._taken += 1
@@ -53,7 +53,7 @@ class MemoryLeases:
         return lease
 
     async def give_back(self, key: str, lease: str) -> None:
-        """End a lease; one that has ended already is left alone."""
+        """End a lease; ignore one that has ended."""
         holder = self._held.pop(lease, None)
         if holder is None:
             return

@@ -1,4 +1,4 @@
-"""Hits of one process, kept in its memory."""
+"""The hits of one process, in its memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from asgi_export.limiter.hit_log import HitLog, HitLogs
 from asgi_export.limiter.sliding_window import Decision, Rule, judge, longest_window_ns
 from asgi_export.measure import Metric
 
+MAX_KEYS = 100_000
+
 _STEPS = 2
-"""Every admitted hit looks at so many keys that may be dead: more go than come, without a timer or a sweep."""
+"""Keys that may be dead, checked by every admitted hit: more go than come, without a timer or a sweep."""
 
 _STEPS_WHEN_FULL = 64
-"""A newcomer to a full store looks harder, for some 30 microseconds at most."""
+"""The same for a newcomer to a full store; some 30 microseconds at most."""
 
 _NO_STAMPS = array("q")
 
@@ -24,22 +26,22 @@ _NO_STAMPS = array("q")
 class MemoryStore:
     """An exact sliding window for each of at most `max_keys` keys at once.
 
-    A dead key (no hit in its longest window) is dropped by the hits of others; a live one never, since forgetting
-    its hits would let it start anew. While all places are taken by live keys, newcomers share `overflow_windows`
-    windows by a seeded hash: none is refused outright, none passes its limit, but it pays for the hits of those it
-    shares with. `overflow_hits` counts the hits admitted that way. A key that gets a place later takes the live
-    hits of its shared window along.
+    The hits of other keys drop a dead key (one without a hit in its longest window). A live key is never dropped, as
+    forgetting its hits would give it a fresh limit. While live keys take all places, newcomers share
+    `overflow_windows` windows by a seeded hash: none is refused outright and none passes its limit, but each pays for
+    the hits of the others in its window. `overflow_hits` counts the hits admitted that way. A key that gets a place
+    later takes over the live hits of its shared window.
 
-    Memory: some 400 bytes a key and 8 to 11 bytes a remembered hit, of which a key has at most its limit.
+    Memory: some 400 bytes a key, and 8 to 11 bytes a remembered hit; a key has at most as many as its limit.
 
-    Not for threads. Within one event loop no lock is needed: `hit` never awaits between reading and writing.
+    Not thread-safe. Within one event loop no lock is needed: `hit` never suspends between reading and writing.
     """
 
     def __init__(
         self,
         *,
         clock_ns: Callable[[], int] = time.monotonic_ns,
-        max_keys: int = 100_000,
+        max_keys: int = MAX_KEYS,
         overflow_windows: int = 256,
     ) -> None:
         if max_keys < 1:
@@ -57,7 +59,7 @@ class MemoryStore:
 
     @property
     def keys(self) -> int:
-        """Keys that have a window of their own, among them the dead that were not met yet."""
+        """The number of keys with a window of their own, including dead ones that were not dropped yet."""
         return len(self._keys)
 
     async def start(self) -> None:
@@ -67,7 +69,7 @@ class MemoryStore:
         """Memory always answers."""
 
     def metrics(self) -> Iterable[Metric]:
-        """The keys, and the hits of those that had to share a window."""
+        """Yield the number of keys, and of hits of keys that share a window."""
         yield Metric("limiter_keys", self.keys)
         yield Metric("limiter_overflow_hits", self.overflow_hits)
 
@@ -94,7 +96,7 @@ class MemoryStore:
         return decision
 
     def note(self, key: str, rules: Sequence[Rule]) -> None:
-        """Note a hit that was admitted elsewhere under these rules, of which there is at least one."""
+        """Note a hit that was admitted elsewhere under these rules; there must be at least one."""
         now_ns = max(self._clock_ns(), self._newest_ns)
         longest_ns = longest_window_ns(rules)
         log = self._keys.get(key)
@@ -106,7 +108,7 @@ class MemoryStore:
         self._keys.drop_dead(now_ns, _STEPS)
 
     def stamps_ns(self, key: str) -> Sequence[int]:
-        """When the remembered hits of a key were, by the clock and ascending; of a key that shares a window, none."""
+        """Return the stamps of the remembered hits of a key, ascending; none for a key that shares a window."""
         log = self._keys.get(key)
         return () if log is None else [log.stamps[index] for index in range(log.first, len(log.stamps))]
 
@@ -146,15 +148,15 @@ class MemoryStore:
         self._overflow.add(place, shared)
 
     def _shared_log(self, key: str, longest_ns: int) -> HitLog | None:
-        """The overflow window that may hold live hits of the key, if there is one."""
+        """Return the overflow window that may hold live hits of the key, or None."""
         if len(self._overflow) == 0:
             return None
         return self._overflow.get(self._place(key, longest_ns))
 
     def _place(self, key: str, longest_ns: int) -> tuple[int, int]:
-        """Which overflow window is the key's: the seed keeps an outsider from choosing his neighbours.
+        """Choose the key's overflow window. The seed keeps an attacker from choosing its neighbours.
 
-        Windows of different lengths are kept apart, since a log is remembered for one length only.
+        Windows of different lengths are separate, since a log has one length only.
         """
         digest = blake2b(key.encode(errors="surrogatepass"), digest_size=8, key=self._seed).digest()
         return int.from_bytes(digest) % self._overflow_windows, longest_ns

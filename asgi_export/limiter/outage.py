@@ -1,4 +1,4 @@
-"""What decides while a shared store does not answer, and when the store is asked again."""
+"""Decide without a shared store that does not answer, and remember what to report to it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from asgi_export.errors import Unavailable
-from asgi_export.limiter.memory_store import MemoryStore
+from asgi_export.limiter.memory_store import MAX_KEYS, MemoryStore
 from asgi_export.limiter.sliding_window import Decision, Rule, judge, longest_window_ns
 from asgi_export.redis_client.shared import OnFailure
 
 _MOST_MISSED = 5000
-"""Hits of one key: what one command carries without holding the store for more than some milliseconds."""
+"""Hits of one key that one command may carry without blocking the store for more than some milliseconds."""
 
 
 @dataclass(slots=True)
 class MissedHits:
-    """Hits of one key in ascending nanoseconds: those that the store has not seen, and those that it has.
+    """The hits of one key in ascending nanoseconds: those that the store has not seen, and those that it has.
 
-    A hit is remembered for `longest_ns`, and no decision needs more than the newest `most` hits.
+    A hit is remembered for `longest_ns`. A decision needs the newest `most` hits at most.
     """
 
     key: str
@@ -39,17 +39,17 @@ class MissedHits:
 
 
 class Fallback:
-    """Decides by policy, and remembers what it admitted until that is reported.
+    """Decide by policy, and remember admitted hits until they are reported.
 
-    `local`: a sliding window of this process, warm since `note` is told each hit that the store admits; at
-    `limit // instances`, at least 1, where the number is known, else at the whole limit. `allow`: everything passes.
-    `deny`: `Unavailable`.
+    `local` is a sliding window of this process, warm because `note` gets each hit that the store admits. Its limit is
+    `limit // instances`, at least 1, if the number of instances is known, else the whole limit. `allow` admits
+    everything. `deny` raises `Unavailable`.
 
-    Over all N instances a window then holds at most: `deny`, the limit. `local` with shares, the limit, and
-    (2 - 1/N) times the limit where it spans the beginning of the outage. `local` with whole limits, N times the
-    limit. `allow`: no bound.
+    Over all N instances a window then holds at most: with `deny`, the limit; with `local` and shares, the limit, or
+    (2 - 1/N) times the limit if the window spans the beginning of the outage; with `local` and whole limits, N times
+    the limit; with `allow` there is no bound.
 
-    Memory: bounded by `max_keys` as the memory store's; of a key no more hits than its limit are kept for the store.
+    Memory: `max_keys` bounds it as that of the memory store. A key has at most as many unreported hits as its limit.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Fallback:
         policy: OnFailure,
         *,
         instances: int | None = None,
-        max_keys: int = 100_000,
+        max_keys: int = MAX_KEYS,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._policy = policy
@@ -65,18 +65,18 @@ class Fallback:
         self._max_keys = max_keys
         self._clock_ns = clock_ns
         self._now_ns = clock_ns()
-        # Both accounts of a hit have the same stamp, by which `take` tells them apart from others.
+        # A hit has the same stamp in the window and in `_unseen`; so `take` finds the hits that the store has seen.
         self._window = MemoryStore(clock_ns=lambda: self._now_ns, max_keys=max_keys)
         self._unseen: dict[str, MissedHits] = {}
 
     def note(self, key: str, rules: Sequence[Rule]) -> None:
-        """A hit that the store has admitted: it keeps the local window warm."""
+        """Note a hit that the store has admitted, which keeps the local window warm."""
         if self._policy == "local":
             self._now_ns = self._clock_ns()
             self._window.note(key, rules)
 
     async def hit(self, key: str, rules: tuple[Rule, ...], *, retry_after_seconds: int) -> Decision:
-        """Decide without the store. Raises `Unavailable` where the policy is `deny`."""
+        """Decide without the store. Raises `Unavailable` if the policy is `deny`."""
         if self._policy == "deny":
             raise Unavailable("the limit store does not answer", retry_after_seconds=retry_after_seconds)
         self._now_ns = self._clock_ns()
@@ -89,7 +89,7 @@ class Fallback:
         return decision
 
     def take(self) -> MissedHits | None:
-        """What is to be reported for one key, and is forgotten here; None when nothing is left."""
+        """Remove the unreported hits of one key and return them; None when nothing is left."""
         if not self._unseen:
             return None
         taken = self._unseen.pop(next(iter(self._unseen)))
@@ -98,7 +98,7 @@ class Fallback:
         return taken
 
     def put_back(self, taken: MissedHits) -> None:
-        """It could not be reported: remember it, with what has come meanwhile."""
+        """Remember hits that could not be reported, before those that have come meanwhile."""
         since = self._unseen.get(taken.key)
         if since is not None:
             taken.extend(since.unseen, since.longest_ns, since.most)
@@ -116,7 +116,7 @@ class Fallback:
 
 @lru_cache(maxsize=256)
 def shares(rules: tuple[Rule, ...], instances: int) -> tuple[Rule, ...]:
-    """The part of each limit that one of so many instances may admit by itself, at least one hit."""
+    """Divide each limit by the number of instances; each share is at least 1."""
     if instances == 1:
         return rules
     return tuple([replace(rule, limit=max(rule.limit // instances, 1)) for rule in rules])

@@ -1,19 +1,18 @@
-"""Running exports of any number of processes and machines, counted in one Redis or Valkey.
+"""Leases of running exports, shared by any number of processes and machines in one Redis or Valkey.
 
-Theory of operation. A key has a sorted set of leases, each with its end by the clock of the server. `take` is one
-script: leases that have ended do not count, and below the limit one more is added. While its export runs, its process
-renews it every third of its life, all of a process in one write by one task; when the process is killed nobody does,
-and the key has its places back a life later. A set expires with its last lease, so that a key that is not seen again
-leaves nothing behind.
+Theory of operation. A key has a sorted set of leases, each with its expiry by the clock of the server. `take` is one
+script: it ignores expired leases, and adds one if the limit allows. While an export runs, its process renews the
+lease every third of its lifetime; one task renews all leases of a process in one write. If the process is killed the
+renewals stop, and the leases expire. A set expires with its last lease, so a key that never comes back leaves
+nothing behind.
 
-A lease is not taken by the script that counts the request: the request comes first, and has been one even if its
-export is refused. The limiter's middleware answers for requests, and this for bodies, which begin later and end much
-later.
+The script that counts the request does not take the lease: the request comes first, and counts even if its export is
+refused. The middleware limits requests; leases limit bodies, which begin later and end much later.
 
-While Redis is slow or gone an export is counted here alone, by what this process runs for the key, and every export
-goes on whatever becomes of its lease. A name that Redis may have, since an answer got lost, is given back until Redis
-says so or would have let it end. What runs and is not counted there, since it was taken alone or its lease has ended
-in an outage, is taken anew within the limit, under a fresh name, as if it began then.
+While Redis is slow or down, the process counts its own exports of the key, and every export goes on whatever becomes
+of its lease. If an answer gets lost, Redis may hold the name of a lease; its return is repeated until Redis confirms
+it or the lease must have expired. An export that runs without a lease in Redis, taken locally or expired in an
+outage, gets a new one within the limit, under a new name.
 """
 
 from __future__ import annotations
@@ -39,26 +38,26 @@ logger = logging.getLogger("asgi_export.limiter")
 LEASE_SECONDS = 30.0
 
 _RENEWALS = 3
-"""In the life of a lease, so that two in a row may fail."""
+"""Renewals in the lifetime of a lease, so that two in a row may fail."""
 
 _RETRIES = 12
-"""In the life of a lease, while renewals fail."""
+"""Attempts in the lifetime of a lease, while renewals fail."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Return:
-    """A name that Redis may have until `ends_at`, by the clock of the loop, in the set of its key."""
+    """A name to remove from the set of its key; Redis may have it until `ends_at`, by the clock of the loop."""
 
-    stored: bytes
+    redis_key: bytes
     ends_at: float
 
 
 class RedisLeases:
-    """Leases shared by all who use the same Redis and prefix; see `Leases`.
+    """Share leases among all processes that use the same Redis and prefix; see `Leases`.
 
-    A place that was not given back, since its process was killed, is free `lease_seconds` later. `redis` may serve
-    other counters too, such as a `RedisStore` whose `redis` it is. Its `on_failure` decides while Redis does not
-    answer: `local` lets each process run as many exports of a key as its limit says, `allow` any number, `deny` none.
+    The lease of a killed process expires after `lease_seconds`. `redis` may serve other counters too; usually it is
+    the `redis` of a `RedisStore`. Its `on_failure` decides while Redis does not answer: `local` lets each process run
+    as many exports of a key as its limit says, `allow` any number, `deny` none.
 
         store = RedisStore("redis://cache:6379/0")
         app = RateLimit(ExportApp(sources, leases=RedisLeases(store.redis)), store=store)
@@ -74,10 +73,10 @@ class RedisLeases:
         self._redis = redis
         self._life_seconds = lease_seconds
         self._sets = LeaseSets(redis, lease_seconds=lease_seconds)
-        self._here = MemoryLeases()
-        self._held: dict[str, Lease] = {}
+        self._local = MemoryLeases()
+        self._running: dict[str, Lease] = {}
         self._returns: dict[bytes, _Return] = {}
-        self._keeper: asyncio.Task[None] | None = None
+        self._renewer: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._due_at = 0.0
         redis.attach(self)
@@ -91,84 +90,89 @@ class RedisLeases:
         await self._redis.check()
 
     async def close(self) -> None:
-        """Stop renewing, and give back what is still to be given back. May be called twice."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+        """Stop the renewals, and return the leases that are still to be returned. May be called twice."""
+        # The renewer ends first, or it could take a lease again that is returned below.
+        renewer, self._renewer = self._renewer, None
+        if renewer is not None:
+            renewer.cancel()
+            await asyncio.gather(renewer, return_exceptions=True)
         await self._give_back_all()
         await self._redis.close(self)
 
     async def take(self, key: str, limit: int) -> str | None:
-        """A lease, or None where the key has `limit` of them in all processes.
+        """Take a lease; None if the key has `limit` of them in all processes.
 
-        Raises `Unavailable` where Redis does not answer and the policy is `deny`.
+        Raises `Unavailable` if Redis does not answer and the policy is `deny`.
         """
-        lease = Lease(self._redis.stored(key, "leases"), limit)
+        lease = Lease(self._redis.redis_key(key, "leases"), limit)
         try:
             counted = await self._sets.take(lease)
         except StoreDown:
-            return await self._take_alone(key, lease)
+            return await self._take_locally(key, lease)
         except asyncio.CancelledError:
-            self._end(lease)
+            # The script may have run: nobody awaits the answer, so the renewer removes the name, and does so now.
+            self._mark_over(lease)
             self._wake.set()
             raise
-        return await self._hold(key, lease, maxsize) if counted else None
+        return await self._note_running(key, lease, maxsize) if counted else None
 
     async def give_back(self, key: str, lease: str) -> None:
-        """End a lease; one that has ended already is left alone. What Redis is not told now, it is told later."""
-        await self._here.give_back(key, lease)
-        found = self._held.pop(lease, None)
-        if found is not None and self._end(found):
+        """End a lease; ignore one that has ended. If Redis does not answer now, the renewer returns it later."""
+        await self._local.give_back(key, lease)
+        # Out of `_running` before Redis is asked: a renewal that comes meanwhile must not take it again.
+        found = self._running.pop(lease, None)
+        if found is not None and self._mark_over(found):
             with suppress(StoreDown):
-                await self._remove(found.stored, [found.name])
+                await self._remove(found.redis_key, [found.name])
 
     async def catch_up(self) -> int:
-        """Redis answers again: have it told what it has missed as soon as it is asked again."""
+        """Wake the renewer: it renews when the circuit is closed. Reports nothing by itself."""
         self._due_at = 0.0
         self._wake.set()
         return 0
 
-    async def _take_alone(self, key: str, lease: Lease) -> str | None:
+    async def _take_locally(self, key: str, lease: Lease) -> str | None:
         policy = self._redis.on_failure
         if policy == "deny":
-            self._end(lease)
+            self._mark_over(lease)
             wait_seconds = self._redis.retry_after_seconds
             raise Unavailable("the limit store does not answer", retry_after_seconds=wait_seconds)
-        return await self._hold(key, lease, lease.limit if policy == "local" else maxsize)
+        return await self._note_running(key, lease, lease.limit if policy == "local" else maxsize)
 
-    async def _hold(self, key: str, lease: Lease, limit: int) -> str | None:
-        """Note a running export, where this process runs fewer than `limit` of the key; waits for nothing."""
-        held = await self._here.take(key, limit)
+    async def _note_running(self, key: str, lease: Lease, limit: int) -> str | None:
+        """Note a running export if this process runs fewer than `limit` of the key, without suspending."""
+        held = await self._local.take(key, limit)
         if held is None:
-            self._end(lease)
+            self._mark_over(lease)
         else:
-            self._held[held] = lease
-            self._keep()
+            self._running[held] = lease
+            self._ensure_renewer()
         return held
 
-    def _end(self, lease: Lease) -> bool:
-        """It is over; whether Redis may have it, and is to be told."""
+    def _mark_over(self, lease: Lease) -> bool:
+        """Mark a lease as over; return whether Redis may have it, and is to remove it."""
         lease.over = True
         if lease.sent:
             ends_at = asyncio.get_running_loop().time() + self._life_seconds
-            self._returns[lease.name] = _Return(lease.stored, ends_at)
-            self._keep()
+            self._returns[lease.name] = _Return(lease.redis_key, ends_at)
+            self._ensure_renewer()
         return lease.sent
 
-    def _keep(self) -> None:
-        """Have a task that renews what is held, and gives back what could not be given back at once."""
-        if self._keeper is None or self._keeper.done():
+    def _ensure_renewer(self) -> None:
+        """Run the task that renews running leases and repeats failed returns, if it does not run yet."""
+        if self._renewer is None or self._renewer.done():
             self._due_at = asyncio.get_running_loop().time() + self._life_seconds / _RENEWALS
             self._wake = asyncio.Event()
-            self._keeper = asyncio.create_task(self._run(), context=Context())  # no request's, though one began it
+            # A context of its own: its log lines must not carry the id of the request that started it.
+            self._renewer = asyncio.create_task(self._run(), context=Context())
 
     async def _run(self) -> None:
-        while self._held or self._returns:
+        while self._running or self._returns:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._due_at):
                     await self._wake.wait()
-            self._wake.clear()
+            self._wake.clear()  # before the calls: who wakes it during one of them gets another turn
+            # Returns go first, so that a lease which is over frees its place before a missing one is taken.
             answered = await self._give_back_all()
             if self._due_at <= asyncio.get_running_loop().time():
                 answered = await self._renew_all() and answered
@@ -176,53 +180,55 @@ class RedisLeases:
                 self._due_at = asyncio.get_running_loop().time() + pause_seconds
 
     async def _give_back_all(self) -> bool:
-        """Whether Redis has been told of all that is over and that it may have."""
+        """Return all leases that are over; True if Redis has answered every call."""
         now = asyncio.get_running_loop().time()
         self._returns = {name: found for name, found in self._returns.items() if found.ends_at > now}
         names = defaultdict(list)
         for name, found in self._returns.items():
-            names[found.stored].append(name)
-        return await _all([self._remove(stored, found) for stored, found in names.items()])
+            names[found.redis_key].append(name)
+        return await _all_answered([self._remove(redis_key, found) for redis_key, found in names.items()])
 
-    async def _remove(self, stored: bytes, names: Sequence[bytes]) -> None:
-        await self._sets.remove(stored, names)
+    async def _remove(self, redis_key: bytes, names: Sequence[bytes]) -> None:
+        await self._sets.remove(redis_key, names)
         for name in names:
             self._returns.pop(name, None)
 
     async def _renew_all(self) -> bool:
-        """Whether all that runs is renewed; what Redis does not count is counted, where its key has a place."""
+        """Renew what Redis counts, then take what it does not count; True if Redis has answered every call."""
         counted = defaultdict(list)
-        for lease in self._held.values():
+        for lease in self._running.values():
             if lease.counted:
-                counted[lease.stored].append(lease)
+                counted[lease.redis_key].append(lease)
         lost: list[Lease] = []
-        renewed = await _all([self._renew(stored, leases, lost) for stored, leases in counted.items()])
+        renewed = await _all_answered([self._renew(redis_key, leases, lost) for redis_key, leases in counted.items()])
         if lost:
             logger.warning("limit store %s has lost the leases of %d running exports", self._redis.place, len(lost))
-        missing = [lease for lease in self._held.values() if not lease.counted]
-        return await _all([self._count(lease) for lease in missing]) and renewed
+        # Read again: exports have begun and ended while the renewals were awaited.
+        missing = [lease for lease in self._running.values() if not lease.counted]
+        return await _all_answered([self._count(lease) for lease in missing]) and renewed
 
-    async def _renew(self, stored: bytes, leases: Sequence[Lease], lost: list[Lease]) -> None:
-        for lease in await self._sets.renew(stored, leases, seconds=self._patience_seconds()):
-            if not lease.over:
-                lease.begin_anew()
+    async def _renew(self, redis_key: bytes, leases: Sequence[Lease], lost: list[Lease]) -> None:
+        for lease in await self._sets.renew(redis_key, leases, seconds=self._patience_seconds()):
+            if not lease.over:  # else it was returned meanwhile, which is why Redis did not have it
+                lease.replace_name()
                 lost.append(lease)
 
     async def _count(self, lease: Lease) -> None:
         if lease.over:
             return
         await self._sets.take(lease, seconds=self._patience_seconds())
-        if lease.over:  # meanwhile, and it may have been given back before it was taken
-            self._end(lease)
-            await self._remove(lease.stored, [lease.name])
+        # The export may have ended meanwhile, and Redis may have run the removal before the take: remove it again.
+        if lease.over:
+            self._mark_over(lease)
+            await self._remove(lease.redis_key, [lease.name])
 
     def _patience_seconds(self) -> float:
-        """No request waits for a renewal."""
+        """Return the bound of a call that no request waits for."""
         return min(self._redis.patient_seconds, self._life_seconds / _RENEWALS)
 
 
-async def _all(calls: Sequence[Coroutine[Any, Any, object]]) -> bool:
-    """Whether Redis has answered all of them, asked in one write."""
+async def _all_answered(calls: Sequence[Coroutine[Any, Any, object]]) -> bool:
+    """Run calls to Redis in one write; return whether it has answered all of them."""
     results = await asyncio.gather(*calls, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, StoreDown):

@@ -1,4 +1,4 @@
-"""Hits of any number of processes and machines, kept in one Redis or Valkey, from 6.2 on."""
+"""The hits of any number of processes and machines, in one Redis or Valkey, from 6.2 on."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
+from asgi_export.limiter.memory_store import MAX_KEYS
 from asgi_export.limiter.outage import Fallback, MissedHits
 from asgi_export.limiter.refusals import Refusals
 from asgi_export.limiter.sliding_window import Decision, Rule, Usage, decide
 from asgi_export.measure import Metric
 from asgi_export.redis_client.driver import Reply, StoreDown
 from asgi_export.redis_client.script import Script, read_script
-from asgi_export.redis_client.shared import OnFailure, SharedRedis, expect
+from asgi_export.redis_client.shared import BOUND_SECONDS, OnFailure, SharedRedis, expect
 
 LONGEST_WINDOW_US = 2**51
-"""71 years: a script reckons in doubles, and an expiry has to fit."""
+"""71 years: scripts calculate in doubles, which must hold an expiry exactly."""
 
 
 class RedisStore:
     """An exact sliding window a key, shared by all who use the same Redis and `prefix`, by the clock of the server.
 
-    A hit is one round trip, over one connection a process. A refusal is kept here until another answer is possible,
-    and costs none. API keys are stored as digests only; a key's list expires a window after its last hit and holds
+    A hit is one round trip, over one connection a process. Refusals are cached until another answer is possible, and
+    cost none. Redis stores API keys as digests only. The list of a key expires a window after its last hit, and holds
     no more stamps than its limit.
 
-    When Redis is slow or gone no hit waits longer than `bound_seconds`, and none fails by an exception of the
-    network: it is decided by `on_failure`; see `Fallback` for the bounds on what is then admitted. `instances` is the
-    number of processes that share the limit. After three failures in a row the circuit opens and Redis is probed,
-    after 0.25 s first and every 5 s last; when it answers, the hits of the outage are reported to it and it decides
-    again. `redis` is the connection with all that, which other counters of the process may share.
+    When Redis is slow or down, no hit waits longer than `bound_seconds` or raises an exception of the network:
+    `on_failure` decides. `Fallback` has the bounds on what is then admitted. `instances` is the number of processes
+    that share the limit. After three failures in a row the circuit opens, and Redis is probed after 0.25 s, then at
+    intervals of up to 5 s. When it answers, the hits of the outage are reported to it, and it decides again. Other
+    counters of the process may share the connection, `redis`.
 
     `decisions` counts hits, `fallbacks` those that were decided without Redis, `kept_refusals` those that were
-    refused without a round trip. `clock_ns` serves kept refusals and the local window only.
+    refused by the cache. `clock_ns` is the clock of cached refusals and of the local window.
 
     Raises:
         StartupError: redis-py is not installed, or the address cannot be read.
@@ -43,12 +44,12 @@ class RedisStore:
         self,
         url: str,
         *,
-        bound_seconds: float = 0.05,
+        bound_seconds: float = BOUND_SECONDS,
         on_failure: OnFailure = "local",
         instances: int | None = None,
         prefix: str = "ax",
         clock_ns: Callable[[], int] = time.monotonic_ns,
-        max_keys: int = 100_000,
+        max_keys: int = MAX_KEYS,
     ) -> None:
         expect(instances is None or instances > 0, f"instances={instances}: expected a whole number from 1")
         self.decisions = 0
@@ -71,19 +72,19 @@ class RedisStore:
         await self.redis.check()
 
     def metrics(self) -> Iterable[Metric]:
-        """What was decided without Redis, and whether the circuit is open."""
+        """Yield the decisions without Redis, and whether the circuit is open."""
         yield Metric("limiter_fallbacks", self.fallbacks)
         yield Metric("limiter_kept_refusals", self.kept_refusals)
         yield Metric("limiter_store_down", self.redis.down)
 
     async def close(self) -> None:
-        """Break the connection off, unless others use it too, and stop probing. May be called twice."""
+        """Close the connection and stop probing, unless other counters use it. May be called twice."""
         await self.redis.close(self)
 
     async def hit(self, key: str, rules: Sequence[Rule]) -> Decision:
         """Admit or refuse one hit of `key` under all `rules` at once; see `Store.hit`.
 
-        Raises `Unavailable` where Redis does not answer and the policy is `deny`.
+        Raises `Unavailable` if Redis does not answer and the policy is `deny`.
         """
         if not rules:
             return Decision(True, (), 0)
@@ -95,15 +96,15 @@ class RedisStore:
             self.kept_refusals += 1
             return refusal
         if self.redis.down:
-            return await self._decide_alone(key, rules)
+            return await self._decide_locally(key, rules)
         try:
-            reply = await self.redis.ask(self._hit_script, self._stored(key), *_arguments(rules))
+            reply = await self.redis.ask(self._hit_script, self._redis_key(key), *_arguments(rules))
         except StoreDown:
-            return await self._decide_alone(key, rules)
-        return self._decided(key, rules, reply, asked_ns)
+            return await self._decide_locally(key, rules)
+        return self._read_decision(key, rules, reply, asked_ns)
 
-    def _decided(self, key: str, rules: tuple[Rule, ...], reply: Reply, asked_ns: int) -> Decision:
-        """The decision of a reply of `hit.lua`, noted for the time when there is none."""
+    def _read_decision(self, key: str, rules: tuple[Rule, ...], reply: Reply, asked_ns: int) -> Decision:
+        """Read a reply of `hit.lua`, and note the decision for an outage or for the cache of refusals."""
         usages: list[Usage] = [
             (reply[at], reply[at + 1] * 1000, reply[at + 2] * 1000) for at in range(1, len(reply), 3)
         ]
@@ -114,20 +115,23 @@ class RedisStore:
             self._refusals.keep(key, rules, usages, asked_ns, self._clock_ns())
         return decision
 
-    async def _decide_alone(self, key: str, rules: tuple[Rule, ...]) -> Decision:
+    async def _decide_locally(self, key: str, rules: tuple[Rule, ...]) -> Decision:
         self.fallbacks += 1
         return await self._fallback.hit(key, rules, retry_after_seconds=self.redis.retry_after_seconds)
 
-    def _stored(self, key: str) -> bytes:
-        return self.redis.stored(key, "hits")
+    def _redis_key(self, key: str) -> bytes:
+        return self.redis.redis_key(key, "hits")
 
     async def catch_up(self) -> int:
-        """Tell Redis the hits that it missed; how many. Nothing is awaited after the last one was found."""
+        """Report the hits that Redis missed; return their number.
+
+        Nothing is awaited after the last `take`, so that no hit can come between it and the closing of the circuit.
+        """
         count = 0
         while (missed := self._fallback.take()) is not None:
             account = self._account(missed)
             try:
-                count += await self.redis.ask_anyway(self._catch_up_script, self._stored(missed.key), *account)
+                count += await self.redis.ask_anyway(self._catch_up_script, self._redis_key(missed.key), *account)
             except StoreDown:
                 self._fallback.put_back(missed)
                 raise

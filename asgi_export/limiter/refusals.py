@@ -1,4 +1,4 @@
-"""Refusals of a shared store, kept until the moment at which another answer is possible."""
+"""A cache of the refusals of a shared store, each valid until another answer is possible."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ class _Refusal:
 
 
 class Refusals:
-    """What the store has refused, so that a client that hammers costs it nothing.
+    """Cache refusals, so that a client that hammers costs the store nothing.
 
-    Exact: nobody's hit can be admitted before the oldest live one leaves a window, and figures change only then. The
-    store decided after it was asked, so what is kept never lasts too long; it may end early by one round trip,
-    and then the store is asked again. Figures count from the answer, so that no `Retry-After` is too short.
+    The cache is exact: no hit can be admitted before the oldest live one leaves a window, and remaining and reset
+    change only then. Validity counts from the question, so it never lasts too long; it may end early by one round
+    trip, and then the store is asked again. Waiting times count from the answer, so no `Retry-After` is too short.
 
-    At most `max_keys` are kept; the oldest goes first, which costs its key a round trip.
+    At most `max_keys` refusals are cached; the oldest is dropped first, which costs its key a round trip.
     """
 
     def __init__(self, max_keys: int) -> None:
         self._max_keys = max_keys
-        self._kept: dict[str, _Refusal] = {}
+        self._by_key: dict[str, _Refusal] = {}
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._by_key)
 
     def keep(self, key: str, rules: Sequence[Rule], usages: Sequence[Usage], asked_ns: int, answered_ns: int) -> None:
-        """Keep a refusal that was asked for and answered at these moments of one clock."""
+        """Cache a refusal; the question and the answer have these times of one clock."""
         change_ns = min([reset_ns for used, reset_ns, _ in usages if used])
-        self._kept.pop(key, None)
-        if len(self._kept) >= self._max_keys:
-            del self._kept[next(iter(self._kept))]
-        self._kept[key] = _Refusal(rules, usages, asked_ns, answered_ns, asked_ns + change_ns)
+        self._by_key.pop(key, None)
+        if len(self._by_key) >= self._max_keys:
+            del self._by_key[next(iter(self._by_key))]
+        self._by_key[key] = _Refusal(rules, usages, asked_ns, answered_ns, asked_ns + change_ns)
 
     def find(self, key: str, rules: Sequence[Rule], now_ns: int) -> Decision | None:
-        """The refusal of a hit of that key now, or None where the store has to be asked: the rules count too."""
-        refusal = self._kept.get(key)
+        """Return the cached refusal of a hit now; None if the store must be asked, also because rules changed."""
+        refusal = self._by_key.get(key)
         if refusal is None:
             return None
         if not refusal.asked_ns <= now_ns < refusal.until_ns or refusal.rules != rules:
-            del self._kept[key]
+            del self._by_key[key]
             return None
         passed_ns = max(now_ns - refusal.answered_ns, 0)
         return decide(rules, [_later(usage, passed_ns) for usage in refusal.usages])

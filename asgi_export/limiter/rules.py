@@ -15,7 +15,7 @@ _EXPECTED = "expected hits/window such as 60/60s, or several as 60/1m,1000/1d (u
 
 
 def parse_rules(text: str) -> tuple[Rule, ...]:
-    """The rules that the text names, in its order; the first is called `default`, each other by its window.
+    """Parse limits, in order; the first is named `default`, each other one by its window.
 
     Blanks around a comma are dropped.
 
@@ -23,7 +23,7 @@ def parse_rules(text: str) -> tuple[Rule, ...]:
     [('default', 60, 60), ('1d', 1000, 86400)]
 
     Raises:
-        ValueError: the text is no list of limits, a figure is 0, or a window stands there twice.
+        ValueError: the text is no list of limits, a number is 0, or a window is given twice.
     """
     rules: list[Rule] = []
     for part in text.split(","):
@@ -50,6 +50,6 @@ RULES: Key[tuple[Rule, ...]] = Key("rules")
 
 
 @lru_cache(maxsize=256)
-def described(rules: tuple[Rule, ...]) -> tuple[Mapping[str, object], ...]:
-    """Rules as the catalogue lists them."""
+def describe_rules(rules: tuple[Rule, ...]) -> tuple[Mapping[str, object], ...]:
+    """Describe rules as the catalogue lists them."""
     return tuple([{"name": rule.name, "limit": rule.limit, "window_seconds": rule.window_seconds} for rule in rules])

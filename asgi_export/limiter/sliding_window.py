@@ -3,7 +3,7 @@
 Theory of operation. A key's log holds the stamps of its *admitted* hits in ascending order. A hit asked for at
 `now` is admitted by a rule of `limit` hits in `window_ns` when fewer than `limit` stamps lie in
 `(now - window_ns, now]`; it then occupies `[now, now + window_ns)`, so that its place is free again at exactly
-`now + window_ns`. What follows holds for any log, whoever wrote it::
+`now + window_ns`. This holds for any log::
 
     stamps[i + limit] - stamps[i] >= window_ns
 
@@ -11,11 +11,11 @@ Several rules are one decision on one log: the hit is admitted by all or noted f
 nothing, so hammering does not prolong a refusal. Rules travel with the call: the log knows none of them, and a
 limit lowered below what is used already refuses until enough hits have left.
 
-Everything is whole nanoseconds. Seconds for the heads are rounded up, in whole numbers: a float rounds up to a
-second too much now and then, and a second too little would break the promise of `Decision.retry_after_seconds`.
+All times are whole nanoseconds. Seconds for the heads are rounded up in integers: a float would round up by a second
+too much now and then, and a second too little would break the promise of `Decision.retry_after_seconds`.
 
-The caller of this module gives a `now` that is never behind the newest stamp. Where a clock steps back the newest
-stamp is now: time stands still for the log until the clock has caught up, and no window is overrun.
+Callers give a `now` that is never behind the newest stamp. If a clock steps back they give the newest stamp: time
+stands still for the log until the clock has caught up, and no window is exceeded.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ LARGEST_INTEGER = 999_999_999_999_999
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """At most `limit` hits in any `window_ns` nanoseconds; `name` stands in the heads.
+    """Allow at most `limit` hits in any `window_ns` nanoseconds; `name` appears in the heads.
 
     Raises:
-        ValueError: a figure below one or above what a head can carry, or a name that is not a structured field
+        ValueError: a number below 1 or above what a head can carry, or a name that is not a structured field
             string without escapes: printable ASCII, no quote, no backslash. RFC 9651 §3.3.3.
     """
 
@@ -45,7 +45,7 @@ class Rule:
     name: str = "default"
 
     def __post_init__(self) -> None:
-        """Refuse what could not be kept or not be told."""
+        """Refuse a number or a name that a head cannot carry."""
         if not 1 <= self.limit <= LARGEST_INTEGER:
             raise ValueError(f"limit={self.limit}: expected a whole number from 1 to {LARGEST_INTEGER}")
         if not 1 <= self.window_ns <= LARGEST_INTEGER * NANOSECONDS:
@@ -61,7 +61,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RuleState:
-    """How a rule stands after a decision.
+    """The state of a rule after a decision.
 
     `remaining` is the number of hits left after this one. `reset_seconds` are the whole seconds, rounded up and at
     least 1, until the oldest live hit leaves the window.
@@ -74,10 +74,10 @@ class RuleState:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a hit was admitted, and the figures for the heads, in the order of the rules that were asked.
+    """Whether a hit was admitted, and the states for the heads, in the order of the rules.
 
-    `retry_after_seconds` is 0 for an admitted hit. For a refused one it is the number of whole seconds, rounded
-    up, until this request could pass every rule: who waits that long and has no rival is admitted.
+    `retry_after_seconds` is 0 for an admitted hit. For a refused one it is the whole seconds, rounded up, until every
+    rule would admit this request: a client that waits that long is admitted, unless the key has other hits meanwhile.
     """
 
     allowed: bool
@@ -86,7 +86,7 @@ class Decision:
 
 
 class Stamps(Protocol):
-    """A log to look into: ascending nanoseconds."""
+    """The stamps of a log: ascending nanoseconds."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> int: ...
@@ -101,17 +101,17 @@ rule would admit a hit, 0 where it does so now.
 
 
 def whole_seconds(nanoseconds: int) -> int:
-    """Whole seconds, rounded up."""
+    """Convert to whole seconds, rounded up."""
     return -(-nanoseconds // NANOSECONDS)
 
 
 def longest_window_ns(rules: Sequence[Rule]) -> int:
-    """How long a hit is to be remembered under these rules, of which there is at least one."""
+    """Return how long a hit must be remembered under these rules; there must be at least one."""
     return rules[0].window_ns if len(rules) == 1 else max([rule.window_ns for rule in rules])
 
 
 def usage(stamps: Stamps, first: int, now_ns: int, rule: Rule) -> Usage:
-    """What the rule finds in the stamps from index `first` on; logarithmic in their number."""
+    """Apply a rule to the stamps from index `first` on; logarithmic in their number."""
     edge_ns = now_ns - rule.window_ns
     live = bisect_right(stamps, edge_ns, first)
     used = len(stamps) - live
@@ -122,7 +122,7 @@ def usage(stamps: Stamps, first: int, now_ns: int, rule: Rule) -> Usage:
 
 
 def decide(rules: Sequence[Rule], usages: Sequence[Usage]) -> Decision:
-    """One decision out of what each rule found, in the order of the rules."""
+    """Combine what each rule found into one decision."""
     wait_ns = max([wait_ns for _, _, wait_ns in usages])
     taken = 0 if wait_ns else 1
     found = zip(rules, usages, strict=True)
@@ -131,9 +131,9 @@ def decide(rules: Sequence[Rule], usages: Sequence[Usage]) -> Decision:
 
 
 def _state(rule: Rule, used: int, reset_ns: int) -> RuleState:
-    """The rule's figures, where `used` counts this hit if it was admitted.
+    """Return the state of a rule; `used` includes this hit if it was admitted.
 
-    With no hit before it, the oldest live hit is this one; with none at all there is nothing to wait for.
+    Without an earlier hit, this one is the oldest. Without any hit there is nothing to wait for.
     """
     if reset_ns == 0:
         reset_ns = rule.window_ns if used else 1
@@ -142,9 +142,9 @@ def _state(rule: Rule, used: int, reset_ns: int) -> RuleState:
 
 
 def judge(stamps: Stamps, first: int, now_ns: int, rules: Sequence[Rule]) -> Decision:
-    """Decide on a hit at `now_ns` by the stamps from index `first` on; notes nothing.
+    """Decide on a hit at `now_ns` by the stamps from index `first` on; does not note the hit.
 
-    `now_ns` is not behind the newest stamp, and there is at least one rule.
+    `now_ns` must not be behind the newest stamp, and there must be at least one rule.
     """
     if len(rules) == 1:
         return _judge_one(stamps, first, now_ns, rules[0])
@@ -152,7 +152,7 @@ def judge(stamps: Stamps, first: int, now_ns: int, rules: Sequence[Rule]) -> Dec
 
 
 def _judge_one(stamps: Stamps, first: int, now_ns: int, rule: Rule) -> Decision:
-    """The common case written out: the same figures as by `usage` and `decide` at less than half the cost."""
+    """Decide on one rule: the same result as by `usage` and `decide`, in less than half the time."""
     edge_ns = now_ns - rule.window_ns
     live = bisect_right(stamps, edge_ns, first)
     left = rule.limit - len(stamps) + live

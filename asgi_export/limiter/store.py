@@ -9,10 +9,10 @@ from asgi_export.limiter.sliding_window import Decision, Rule
 
 
 class Store(Protocol):
-    """A place that remembers hits and decides on the next one.
+    """Remember hits and decide on the next one.
 
-    `start` connects, or raises `StartupError`: one line for the operator. `check` raises when the store does not
-    answer. `close` gives everything back and may be called twice.
+    `start` connects, or raises `StartupError` with one line for the operator. `check` raises if the store does not
+    answer. `close` releases everything and may be called twice.
     """
 
     async def start(self) -> None: ...
@@ -22,7 +22,7 @@ class Store(Protocol):
     async def hit(self, key: str, rules: Sequence[Rule]) -> Decision:
         """Admit or refuse one hit of `key` under all `rules` at once, and note it if it was admitted.
 
-        A refused hit changes nothing. A hit is remembered for the longest window of the rules that the key's last
-        admitted hit came with. Without rules every hit is admitted and none is noted.
+        A refused hit changes nothing. A hit is remembered for the longest window of the rules of the key's last
+        admitted hit. Without rules every hit is admitted and none is noted.
         """
         ...

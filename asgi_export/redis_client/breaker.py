@@ -1,18 +1,18 @@
-"""When a server that did not answer is asked again."""
+"""A circuit breaker for a server that does not answer."""
 
 from __future__ import annotations
 
 FAILURES = 3
-"""So many in a row open the breaker."""
+"""As many in a row open the breaker."""
 
 FIRST_PROBE_SECONDS = 0.25
 LAST_PROBE_SECONDS = 5.0
 
 
 class Breaker:
-    """Whether the store is asked at all. Open after three failures in a row, closed by whoever has seen it answer.
+    """Open after three failures in a row; `close` is for the caller that has seen the store answer.
 
-    What failed at one moment, since one connection broke, is one failure, however many were waiting for it.
+    Calls that fail together, since one connection broke, count as one failure, however many there are.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Breaker:
         self._failures = 0
         self._occasion: object = None
 
-    def failed(self, occasion: object) -> bool:
+    def note_failure(self, occasion: object) -> bool:
         """Note a failure; True when this one opens the breaker."""
         if self.open or occasion is self._occasion:
             return False
@@ -33,12 +33,12 @@ class Breaker:
         """Open it at once."""
         self.open = True
 
-    def answered(self) -> None:
-        """The store has answered a hit: what failed before does not count."""
+    def note_answer(self) -> None:
+        """Note an answer: earlier failures do not count any more."""
         self._failures = 0
 
     def close(self) -> None:
-        """The store is to be asked again."""
+        """Close it: the store is asked again."""
         self.open = False
         self._failures = 0
         self._occasion = None

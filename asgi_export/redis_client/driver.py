@@ -1,7 +1,7 @@
-"""redis-py: where it is imported, how an address is read, and what its errors mean to us.
+"""The adapter of redis-py: its import, the parsing of addresses, and the mapping of its errors.
 
-Of an address only scheme, host, port and database are ever shown: a password that was not percent-encoded lands
-in any part of a badly read one.
+Logs and errors show only scheme, host, port and database of an address: if a password was not percent-encoded, any
+part of the parsed address may hold it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Reply: TypeAlias = Any
 """A whole number, bytes, a list of those, or None; or a `ReplyError`."""
 
 CONNECT_SECONDS = 1.0
-"""For a connection that nobody's request waits for: at the start, and to look whether the store is back."""
+"""For a connection that no request waits for: at the start, and for probes."""
 
 EXPECTED = (
     "expected redis://HOST:PORT/DB, rediss://…, unix:///PATH or redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB"
@@ -41,7 +41,7 @@ _SENTINEL_PORT = 26379
 
 
 class StoreDown(ConnectionError):
-    """The store does not answer, or not with what was asked for. `occasion` is the same for what failed at once."""
+    """The store does not answer, or with an error. Calls that fail together have the same `occasion`."""
 
     def __init__(self, reason: str, occasion: object = None) -> None:
         super().__init__(reason)
@@ -53,11 +53,11 @@ class ReplyError(StoreDown):
 
 
 class UnknownScript(ReplyError):
-    """EVALSHA of a script that the store does not hold: it was restarted, or its scripts were flushed."""
+    """EVALSHA of a script that the store does not have: it was restarted, or its scripts were flushed."""
 
 
 class Wire(Protocol):
-    """One connection. `receive` gives replies in the order of the commands; errors are `StoreDown`."""
+    """One connection. `receive` returns replies in the order of the commands; errors are `StoreDown`."""
 
     async def connect(self) -> None: ...
     async def send(self, commands: bytes) -> None: ...
@@ -66,7 +66,7 @@ class Wire(Protocol):
 
 
 class RedisWire:
-    """A connection of redis-py without its pool: no retries, no waiting of its own beyond the connect time-out."""
+    """A connection of redis-py without its pool: no retries, and no time-out but that of the connect."""
 
     def __init__(self, connection: Any, reason: Callable[[Exception], str]) -> None:
         self._connection = connection
@@ -80,14 +80,14 @@ class RedisWire:
             raise StoreDown(self._reason(error)) from None
 
     async def send(self, commands: bytes) -> None:
-        """Send packed commands; waits while the store takes none."""
+        """Send packed commands; wait while the store reads none."""
         try:
             await self._connection.send_packed_command(commands, check_health=False)
         except (exceptions.RedisError, OSError) as error:
             raise StoreDown(self._reason(error)) from None
 
     async def receive(self) -> Reply:
-        """The next reply; an error that the store answers is returned as a `ReplyError`, not raised."""
+        """Return the next reply; an error reply is returned as a `ReplyError`, not raised."""
         try:
             return await self._connection.read_response()
         except exceptions.NoScriptError as error:
@@ -98,14 +98,14 @@ class RedisWire:
             raise StoreDown(self._reason(error)) from None
 
     async def close(self) -> None:
-        """Break off without waiting for the other side."""
+        """Close the socket without waiting for the other side."""
         await self._connection.disconnect(nowait=True)
 
 
 class Redis:
-    """Where connections to one address come from; none is made before `wire` is asked to connect.
+    """Make connections to one address; none connects before `Wire.connect`.
 
-    Raises `StartupError` where redis-py is missing or the address cannot be read.
+    Raises `StartupError` if redis-py is missing or the address cannot be parsed.
     """
 
     def __init__(self, url: str) -> None:
@@ -119,25 +119,23 @@ class Redis:
             connection = self._pool.make_connection()  # its constructor looks at most of the options
         except BadAddress as error:
             raise StartupError(f"limit store {place_of(url)}: {error}") from None
-        except (
-            Exception
-        ):  # whatever redis-py makes of it. The reason is left out: it may quote a piece of the address
+        except Exception:  # redis-py raises of any kind, and its messages may quote a part of the address
             raise StartupError(f"limit store {place_of(url)}: {EXPECTED}") from None
         _expect_certificates(url, connection)
 
     def wire(self) -> Wire:
-        """A new connection, not connected yet; who asks closes it."""
+        """Make a new connection, not connected yet; the caller closes it."""
         return RedisWire(self._pool.make_connection(), self._reason)
 
     async def close(self) -> None:
-        """Close what was opened to find the master."""
+        """Close the connections to sentinels."""
         for client in self._sentinels:
             await client.aclose()
 
     def _open(self, url: str) -> Any:
         options: dict[str, Any] = {
             "protocol": 2,  # RESP 3 costs a HELLO, and nothing here needs it
-            # Who calls has a bound of his own, which knows when the event loop was held; this is for who has left.
+            # Each call has its own bound, which allows for a loop that was held up; no time-out of the socket.
             "socket_timeout": None,
             "socket_connect_timeout": CONNECT_SECONDS,
             "socket_keepalive": True,
@@ -153,7 +151,7 @@ class Redis:
         return pool
 
     def _open_sentinel(self, url: str, options: dict[str, Any]) -> Any:
-        """The pool of a service's master; user and password are the master's, the sentinels' own are options."""
+        """Make the pool of a service's master; the login is that of the master, sentinels have options for theirs."""
         parts = urlsplit(url)
         service, _, database = parts.path.strip("/").partition("/")
         asked = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
@@ -161,7 +159,7 @@ class Redis:
         if not service or not re.fullmatch("[0-9]{0,9}", database, re.ASCII):
             raise ValueError(EXPECTED)
         places = [_sentinel_address(host) for host in hosts.split(",")]
-        # A sentinel that is gone must not use up the time of the next one, nor of the master.
+        # A sentinel that is down must not use up the time of the next one, nor of the master.
         seconds = CONNECT_SECONDS / (len(places) + 1)
         bounds = {**options, "socket_timeout": seconds, "socket_connect_timeout": seconds}
         theirs = {name.removeprefix("sentinel_"): value for name, value in asked.items()}
@@ -175,7 +173,7 @@ class Redis:
         return master.connection_pool
 
     def _reason(self, error: Exception) -> str:
-        """What the log may say: redis-py shows a sentinel with all its options."""
+        """Describe an error for the log, without secrets: redis-py shows a sentinel with all its options."""
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         for secret in self._secrets:
             text = text.replace(secret, "***")
@@ -183,7 +181,7 @@ class Redis:
 
 
 def _expect_certificates(url: str, connection: Any) -> None:
-    """Read the files that TLS needs, which redis-py does when it connects."""
+    """Read the files of TLS now; redis-py would read them at the first connect."""
     context = getattr(connection, "ssl_context", None)
     try:
         if context is not None:
@@ -194,7 +192,7 @@ def _expect_certificates(url: str, connection: Any) -> None:
 
 
 def place_of(url: str) -> str:
-    """The address without user, password and options; its scheme alone where the rest is not beyond doubt.
+    """Return the address without user, password and options; the scheme alone if the rest may hold a secret.
 
     >>> place_of("redis://user:secret@cache:6379/0?timeout=1")
     'redis://cache:6379/0'
@@ -209,7 +207,7 @@ def place_of(url: str) -> str:
 
 
 def _secrets(url: str) -> list[str]:
-    """What of an address is not to be seen, longest first, as it stands there and decoded."""
+    """Return the secrets of an address, longest first, both as written and decoded."""
     rest = url.partition("://")[2]
     login, found, _ = rest.rpartition("@")
     options = parse_qsl(rest.partition("?")[2])

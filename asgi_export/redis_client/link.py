@@ -1,8 +1,8 @@
-"""One connection that any number of callers share, each waiting for no longer than its bound.
+"""One connection that any number of callers share, each with its own bound on the wait.
 
-Commands go out as they come, those of one turn of the event loop in one write, and the replies come back in the
-same order, so a thousand hits in flight need no thousand connections. The connection belongs to tasks of the link
-and never to a caller: a cancelled caller leaves its reply to be read and dropped, and nobody gets another's.
+Commands are pipelined: those of one turn of the event loop go out in one write, and replies come back in the same
+order, so a thousand hits in flight need one connection. Tasks of the link own the connection, never a caller: the
+reply of a cancelled caller is read and dropped, and no caller gets the reply of another.
 """
 
 from __future__ import annotations
@@ -13,60 +13,60 @@ from collections.abc import Callable
 
 from asgi_export.redis_client.driver import Reply, ReplyError, StoreDown, Wire
 
-HELD_SECONDS = 0.005
-"""A timer that is later than this was held up by the event loop and says nothing about the store."""
+LATE_SECONDS = 0.005
+"""A timer that fires later than this was held up by the event loop, and says nothing about the store."""
 
 _EXTENSIONS = 3
 
 
 def pack(*words: bytes) -> bytes:
-    """A command as the protocol writes it. RESP, arrays of bulk strings."""
+    """Encode a command. RESP, arrays of bulk strings."""
     return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
 
 
 class RedisLink:
-    """Calls to a store over one connection, made when it is needed and made anew after a failure."""
+    """Call a store over one connection, which is made on demand and again after a failure."""
 
     def __init__(self, make_wire: Callable[[], Wire]) -> None:
         self._make_wire = make_wire
-        self._lane: _Lane | None = None
+        self._connection: _Connection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def call(self, command: bytes, seconds: float) -> Reply:
-        """The reply to a packed command.
+        """Send a packed command and return its reply.
 
-        Raises `StoreDown` when there is none within that time, connecting included, or the connection breaks; then
-        the connection is given up, for all who wait on it. `ReplyError` when the reply is an error.
+        Raises `StoreDown` if there is no reply within that time, including the connect, or the connection breaks; the
+        connection is then closed for all its callers. Raises `ReplyError` for an error reply.
         """
-        lane = self._lane
-        if lane is None or lane.ended:
-            lane = self._open()
+        connection = self._connection
+        if connection is None or connection.ended:
+            connection = self._open()
         loop = asyncio.get_running_loop()
         reply: asyncio.Future[Reply] = loop.create_future()
-        lane.send(command, reply)
-        patience = _Patience(reply, seconds, lane.give_up)
+        connection.send(command, reply)
+        deadline = _Deadline(reply, seconds, connection.give_up)
         try:
             return await reply
         finally:
-            patience.cancel()
+            deadline.cancel()
 
     async def close(self) -> None:
-        """Break the connection off; who still waits gets `StoreDown`."""
-        self._lane = None
+        """Close the connection; waiting callers get `StoreDown`."""
+        self._connection = None
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _open(self) -> _Lane:
-        lane = self._lane = _Lane(self._make_wire())
-        self._tasks.add(lane.task)
-        lane.task.add_done_callback(self._tasks.discard)
-        return lane
+    def _open(self) -> _Connection:
+        connection = self._connection = _Connection(self._make_wire())
+        self._tasks.add(connection.task)
+        connection.task.add_done_callback(self._tasks.discard)
+        return connection
 
 
-class _Lane:
-    """One connection from its making to its end: what goes out, and who waits for what comes in."""
+class _Connection:
+    """One connection: the commands to send, and the callers that wait for replies."""
 
     def __init__(self, wire: Wire) -> None:
         self.ended = False
@@ -82,7 +82,8 @@ class _Lane:
         self._wake.set()
 
     def give_up(self) -> None:
-        """Somebody has waited in vain. What was sent before can no longer be told from what comes late."""
+        """Close the connection after a reply that is late: replies have no ids, so the next one could be that one."""
+        # The callers fail now; the task closes the socket later. Until then `ended` has `call` open another one.
         self._end(StoreDown("no answer in time", self))
         self.task.cancel()
 
@@ -108,16 +109,16 @@ class _Lane:
                     commands = b"".join(self._outbox)
                     self._outbox.clear()
                     await self._wire.send(commands)
-            reader.result()
+            reader.result()  # raises what ended the reader
         finally:
             reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)  # its error is told already, or ours is
+            await asyncio.gather(reader, return_exceptions=True)  # its error was raised above, or the writer's is
 
     async def _read(self) -> None:
         while True:
             answer = await self._wire.receive()
             if not self._awaited:
-                raise StoreDown("a reply that nobody asked for")
+                raise StoreDown("a reply to no command")
             reply = self._awaited.popleft()
             if reply.done():
                 continue  # the caller was cancelled
@@ -134,12 +135,12 @@ class _Lane:
         self._awaited.clear()
 
 
-class _Patience:
-    """Gives up after some seconds of waiting on the store, not of an event loop that was held by others.
+class _Deadline:
+    """Call `give_up` after some seconds without a reply, not counting the time in which the loop was held up.
 
-    When the time is over, what has arrived meanwhile is still waiting to be read: the loop gets a turn for that.
-    When the timer itself is late the loop was held, and the store gets as much time as it was robbed of, up to
-    the bound, and three times at most.
+    When the time is over, the reply may have arrived and not been read: the loop gets one more turn for that. If the
+    timer itself is late, the loop was held up, and the store gets the lost time back, up to the bound, and three
+    times at most.
     """
 
     __slots__ = ("_due_at", "_extensions", "_give_up", "_handle", "_loop", "_reply", "_seconds")
@@ -151,18 +152,18 @@ class _Patience:
         self._give_up = give_up
         self._extensions = _EXTENSIONS
         self._due_at = self._loop.time() + seconds
-        self._handle: asyncio.Handle = self._loop.call_at(self._due_at, self._due)
+        self._handle: asyncio.Handle = self._loop.call_at(self._due_at, self._expire)
 
     def cancel(self) -> None:
         self._handle.cancel()
 
-    def _due(self) -> None:
+    def _expire(self) -> None:
         now = self._loop.time()
         held = now - self._due_at
-        if held > HELD_SECONDS and self._extensions:
+        if held > LATE_SECONDS and self._extensions:
             self._extensions -= 1
             self._due_at = now + min(held, self._seconds)
-            self._handle = self._loop.call_at(self._due_at, self._due)
+            self._handle = self._loop.call_at(self._due_at, self._expire)
         else:
             self._handle = self._loop.call_soon(self._look_again)
 

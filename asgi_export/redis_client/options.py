@@ -1,7 +1,7 @@
-"""What an address of Redis may say beside where it is.
+"""The options that an address of Redis may have.
 
-redis-py hands every option on to its constructors, which look at it when a connection is made, or not at all: a
-wrong word would be an outage, or an exception of any kind in a request. So options are checked at the start.
+redis-py passes every option to its constructors, which read it when a connection is made, or never: a wrong option
+would be an outage, or an exception of any kind in a request. So options are checked at the start.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 Check = tuple[Callable[[str], object], str]
-"""Whether a text will do, and what was expected."""
+"""A test of the text, and what was expected."""
 
 _TEXT: Check = (lambda text: text, "text")
 _WHOLE: Check = (re.compile("[0-9]{1,9}", re.ASCII).fullmatch, "a whole number from 0")
@@ -52,12 +52,12 @@ _DATABASE = re.compile("/?(?:[0-9]{1,9}/?)?", re.ASCII)
 
 
 class BadAddress(ValueError):
-    """What is wrong with an address, in words that hold nothing secret."""
+    """The fault of an address, in words without secrets."""
 
 
 def expect_address(url: str) -> None:
-    """Raise `BadAddress`, or `ValueError` if nothing can be said that may not be part of a password."""
-    url.encode()  # what is no text cannot be sent
+    """Raise `BadAddress`, or `ValueError` if any description of the fault could show a part of a password."""
+    url.encode()  # raises for lone surrogates
     parts = urlsplit(url)
     options = OPTIONS[parts.scheme]
     if "\0" in unquote(url):
@@ -76,7 +76,7 @@ def expect_address(url: str) -> None:
 
 
 def expect_host(host: str) -> None:
-    """Raise `ValueError` for what is no name of a host; to connect to it raises what nobody expects."""
+    """Raise `ValueError` for text that is no host name; connecting to it would raise errors of any kind."""
     if not host.isprintable() or " " in host:
         raise ValueError(host)
     host.encode("idna")

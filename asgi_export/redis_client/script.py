@@ -1,4 +1,4 @@
-"""Lua scripts that Redis runs for us, each on one key."""
+"""Lua scripts that run in Redis, each on one key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.resources import files
 
 
 class Script:
-    """A script, and how it is asked for by its digest or sent whole."""
+    """A script as two commands: by its digest, and as a whole."""
 
     def __init__(self, source: bytes) -> None:
         self.by_digest = (b"EVALSHA", sha1(source, usedforsecurity=False).hexdigest().encode())
@@ -15,5 +15,5 @@ class Script:
 
 
 def read_script(package: str, name: str) -> bytes:
-    """The text of a Lua script that lies in a package."""
+    """Read a Lua script of a package."""
     return files(package).joinpath(name).read_bytes()

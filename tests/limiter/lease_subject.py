@@ -80,7 +80,7 @@ class RedisLeaseSubject:
 
     def take_again(self, place: int, lease: str) -> bool | None:
         """Ask once more for the lease of a running export; None where there is no such export."""
-        found = self.instances[place]._held.get(lease.partition(":")[2])
+        found = self.instances[place]._running.get(lease.partition(":")[2])
         return self._runner.run(self.instances[place]._sets.take(found)) if found else None
 
     def give_back(self, key: str, lease: str) -> None:

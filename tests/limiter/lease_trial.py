@@ -71,7 +71,7 @@ class Trial:
         self._subject.advance(microseconds)
 
     def kill(self, place: int) -> None:
-        self._subject.instances[place]._held.clear()
+        self._subject.instances[place]._running.clear()
         self._oracle.killed(place)
 
 
@@ -94,8 +94,8 @@ def keeps_no_lease_that_has_ended(make: MakeSubject) -> None:
     for number in range(1, 10):
         assert subject.take("k", 9)
         subject.advance(LIFE_US // 2)
-        (stored,) = subject.client.keys("ax:*}:leases")
-        assert subject.client.zcard(stored) == min(number, 2)
+        (redis_key,) = subject.client.keys("ax:*}:leases")
+        assert subject.client.zcard(redis_key) == min(number, 2)
 
 
 def renews_only_what_lives(make: MakeSubject) -> None:
@@ -104,15 +104,15 @@ def renews_only_what_lives(make: MakeSubject) -> None:
     assert subject.take_at(0, "k", 1)
     subject.advance(LIFE_US)
     assert subject.take_at(1, "k", 1)
-    (stored,) = subject.client.keys("ax:*}:leases")
-    held = subject.client.zrange(stored, 0, -1, withscores=True)
+    (redis_key,) = subject.client.keys("ax:*}:leases")
+    held = subject.client.zrange(redis_key, 0, -1, withscores=True)
     subject.renew(0)
-    assert subject.client.zrange(stored, 0, -1, withscores=True) == held
+    assert subject.client.zrange(redis_key, 0, -1, withscores=True) == held
 
 
 def names(subject: RedisLeaseSubject) -> list[bytes]:
     """The leases of all keys, as Redis calls them."""
-    return [name for stored in subject.client.keys("ax:*}:leases") for name in subject.client.zrange(stored, 0, -1)]
+    return [name for key in subject.client.keys("ax:*}:leases") for name in subject.client.zrange(key, 0, -1)]
 
 
 def ends_a_life_after_it_was_taken(make: MakeSubject) -> None:

@@ -267,7 +267,7 @@ def test_without_redis_the_policy_decides_and_redis_is_told_afterwards(
         async with asyncio.timeout(20):
             await redis._recovery
         with empty_redis.client() as client:
-            counted = sum(int(value) for value in client.hvals(redis.stored("a", "bytes")))
+            counted = sum(int(value) for value in client.hvals(redis.redis_key("a", "bytes")))
         assert counted in (granted - 5, 60 + granted - 5)  # whether Redis came back with its data or without
         await quotas.close()
 

@@ -124,8 +124,8 @@ MUTANTS = (
     Mutant("dies a tick early", "hit_log", "= now_ns + longest_ns", "= now_ns + longest_ns - 1"),
     Mutant("live key evicted", "hit_log", "if log.expires_ns > now_ns:", "if False:"),
     Mutant("dead key kept", "hit_log", "if log.expires_ns > now_ns:", "if True:"),
-    Mutant("inherits one hit less", "hit_log", "count = len(elder.stamps) -", "count = -1 + len(elder.stamps) -"),
-    Mutant("inherits hits as old ones", "hit_log", "elder.stamps[-1]", "elder.stamps[elder.first]"),
+    Mutant("inherits one hit less", "hit_log", "count = len(shared.stamps) -", "count = -1 + len(shared.stamps) -"),
+    Mutant("inherits hits as old ones", "hit_log", "shared.stamps[-1]", "shared.stamps[shared.first]"),
     Mutant("inherited hits never leave", "hit_log", "self._stamp if index", "2**62 if index"),
     # The store.
     Mutant(

@@ -78,8 +78,8 @@ def names(server: RedisServer, key: str = KEY) -> set[bytes]:
 
 def killed(leases: RedisLeases) -> None:
     """As by SIGKILL: nothing is renewed any more, and nothing given back."""
-    assert leases._keeper
-    leases._keeper.cancel()
+    assert leases._renewer
+    leases._renewer.cancel()
 
 
 def test_a_lease_ends_a_life_after_it_was_taken_to_the_microsecond(make: MakeSubject) -> None:
@@ -95,12 +95,12 @@ def test_an_export_whose_lease_has_ended_is_counted_again_under_another_name(mak
     """Where there is room; and what it gives back is that."""
     subject = make()
     lease = subject.take_at(0, "k", 1)
-    (stored,) = subject.client.keys("ax:*}:leases")
-    first = subject.client.zrange(stored, 0, -1)
+    (redis_key,) = subject.client.keys("ax:*}:leases")
+    first = subject.client.zrange(redis_key, 0, -1)
     subject.advance(LIFE_US)
     subject.renew(0)
     assert subject.take_at(1, "k", 1) is None
-    assert not set(first) & set(subject.client.zrange(stored, 0, -1))
+    assert not set(first) & set(subject.client.zrange(redis_key, 0, -1))
     subject.give_back("k", str(lease))
     assert subject.take_at(1, "k", 1)
 
@@ -109,10 +109,10 @@ def test_a_lease_that_was_given_back_is_not_renewed(make: MakeSubject) -> None:
     """A renewal may be late, on a connection that was given up."""
     subject = make()
     lease = subject.take_at(0, "k", 1)
-    (found,) = subject.instances[0]._held.values()
+    (found,) = subject.instances[0]._running.values()
     subject.give_back("k", str(lease))
     sets = subject.instances[0]._sets
-    assert subject._runner.run(sets.renew(found.stored, [found], seconds=5.0)) == [found]
+    assert subject._runner.run(sets.renew(found.redis_key, [found], seconds=5.0)) == [found]
     assert subject.client.keys("ax:*}:leases") == []
 
 
@@ -213,7 +213,7 @@ def test_a_take_that_is_cancelled_leaks_no_lease(empty_redis: RedisServer, turns
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         ended = [task for task in tasks if not task.cancelled()]
-        await soon(lambda: len(names(empty_redis)) == len(ended) == len(leases._held) - turns % 2)
+        await soon(lambda: len(names(empty_redis)) == len(ended) == len(leases._running) - turns % 2)
         assert all(task.result() for task in ended)
         await soon(lambda: not leases._returns)
 
@@ -228,7 +228,7 @@ def test_a_take_that_is_cancelled_with_its_answer_in_hand_leaks_no_lease(empty_r
         with pytest.raises(asyncio.CancelledError):
             await task
         await soon(lambda: not names(empty_redis))
-        assert not leases._held
+        assert not leases._running
 
     with_leases(empty_redis, scenario)
 
@@ -259,19 +259,19 @@ class EndingMeanwhile:
 
     async def take(self, lease: Lease, *, seconds: float = 0.0) -> bool:
         if self._when == "taken":
-            await self._end()
+            await self._mark_over()
         return await self._sets.take(lease, seconds=seconds)
 
-    async def renew(self, stored: bytes, leases: Sequence[Lease], *, seconds: float) -> list[Lease]:
-        lost = await self._sets.renew(stored, leases, seconds=seconds)
+    async def renew(self, redis_key: bytes, leases: Sequence[Lease], *, seconds: float) -> list[Lease]:
+        lost = await self._sets.renew(redis_key, leases, seconds=seconds)
         if self._when == "renewed":
-            await self._end()
+            await self._mark_over()
         return lost
 
-    async def remove(self, stored: bytes, found: Sequence[bytes]) -> None:
-        await self._sets.remove(stored, found)
+    async def remove(self, redis_key: bytes, found: Sequence[bytes]) -> None:
+        await self._sets.remove(redis_key, found)
 
-    async def _end(self) -> None:
+    async def _mark_over(self) -> None:
         for lease in self._ending:
             await self._leases.give_back("s3cret", lease)
 
@@ -297,7 +297,7 @@ def test_renewals_that_fail_are_tried_more_often(empty_redis: RedisServer) -> No
     """So that a lease outlives a server that comes back late in its life."""
     tried = 0
 
-    async def failing(stored: bytes, leases: Sequence[Lease], *, seconds: float) -> list[Lease]:
+    async def failing(redis_key: bytes, leases: Sequence[Lease], *, seconds: float) -> list[Lease]:
         nonlocal tried
         tried += 1
         raise StoreDown("not now")
@@ -374,7 +374,7 @@ def test_what_is_over_is_given_back_before_the_end(empty_redis: RedisServer) -> 
 
 
 def test_what_could_not_be_given_back_is_given_back_at_the_end(empty_redis: RedisServer) -> None:
-    async def failing(stored: bytes, names: Sequence[bytes]) -> None:
+    async def failing(redis_key: bytes, names: Sequence[bytes]) -> None:
         raise StoreDown("not now")
 
     async def scenario(leases: RedisLeases) -> None:

@@ -177,7 +177,7 @@ def test_a_lease_that_was_refused_here_is_not_kept_there(empty_redis: RedisServe
         empty_redis.freeze()
         assert await taken(leases, 1, 1) == []
         empty_redis.thaw()
-        (found,) = leases._held.values()
+        (found,) = leases._running.values()
         await soon(lambda: not leases._returns and names(empty_redis) == {found.name})
 
     with_leases(empty_redis, scenario)
@@ -203,7 +203,7 @@ def test_a_lease_whose_answer_was_lost_is_counted_once_while_it_runs(empty_redis
         await leases.take("warm", 1)
         empty_redis.freeze()
         (lease,) = await taken(leases, 1, 2)
-        (found,) = [held for held in leases._held.values() if held.stored == KEY.encode()]
+        (found,) = [held for held in leases._running.values() if held.redis_key == KEY.encode()]
         assert not found.counted
         empty_redis.thaw()
         await soon(lambda: found.counted)
@@ -246,7 +246,7 @@ def test_two_processes_that_ran_too_many_are_counted_to_the_limit(empty_redis: R
         await soon(lambda: len(names(empty_redis)) == 3)
         for lease in mine:
             await one.give_back("s3cret", lease)
-        await soon(lambda: sum(lease.counted for lease in other._held.values()) == 3)
+        await soon(lambda: sum(lease.counted for lease in other._running.values()) == 3)
         assert await taken(one, 5, 3) == []
 
     with_leases(empty_redis, scenario, 2, life=1.5)
@@ -392,7 +392,7 @@ def test_a_storm_of_exports_through_an_outage_leaves_nothing(
             await asyncio.to_thread(getattr(empty_redis, step))
         await asyncio.gather(*clients)
         await soon(lambda: not leases._redis.down and not leases._returns)
-        assert not leases._held
+        assert not leases._running
         assert not names(empty_redis)
         assert len(await taken(leases, 9, 7)) == 7
 

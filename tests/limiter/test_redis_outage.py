@@ -413,8 +413,8 @@ def test_a_restart_between_two_hits_is_not_noticed(empty_redis: RedisServer) -> 
         assert await admitted(store, 1) == 1
         empty_redis.kill()
         empty_redis.start()
-        assert store.redis._link._lane
-        await store.redis._link._lane.task
+        assert store.redis._link._connection
+        await store.redis._link._connection.task
         assert await admitted(store, 1) == 1
         assert store.fallbacks == 0
 

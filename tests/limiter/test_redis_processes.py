@@ -33,8 +33,8 @@ class RecordingStore(RedisStore):
         super().__init__(url, bound_seconds=5.0)
         self.stamps: Stamps = {}
 
-    def _decided(self, key: str, rules: tuple[Rule, ...], reply: Reply, asked_ns: int) -> Decision:
-        decision = super()._decided(key, rules, reply, asked_ns)
+    def _read_decision(self, key: str, rules: tuple[Rule, ...], reply: Reply, asked_ns: int) -> Decision:
+        decision = super()._read_decision(key, rules, reply, asked_ns)
         if decision.allowed:
             self.stamps.setdefault(key, []).append(reply[0])
         return decision

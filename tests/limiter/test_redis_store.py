@@ -92,7 +92,7 @@ def test_a_refused_hit_writes_nothing(empty_redis: RedisServer) -> None:
                 pass
             before = empty_redis.calls_of(WRITES)
             for _ in range(5):
-                store._refusals._kept.clear()
+                store._refusals._by_key.clear()
                 assert not (await store.hit(key, rules)).allowed
             assert empty_redis.calls_of(WRITES) == before
             assert empty_redis.calls_of(["evalsha"]) > 5
