@@ -1,8 +1,8 @@
-"""ExportApp: the whole road from scope to body.
+"""ExportApp: everything from scope to body.
 
     scope → request → route → parameters → plan → open source → encode → send, until the end or the client leaves
 
-Who is asking and how often is decided by the middleware around it.
+The middleware around it identifies callers and limits requests.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from asgi_export.export.parameters import OF_DOCUMENT, Parameters, parse_paramet
 from asgi_export.export.plan import EXPORT, Export, plan_export
 from asgi_export.export.receipt import RECEIPT
 from asgi_export.export.routes import CATALOGUE, DOCUMENT, Route, find_route, is_in_place_of, path_of
-from asgi_export.export.runner import RunningExports, log_failure
+from asgi_export.export.runner import MAX_EXPORTS, RunningExports, log_failure
 from asgi_export.formats import FORMATS
 from asgi_export.limiter.byte_quota import ByteQuotas, MemoryByteQuotas
 from asgi_export.limiter.leases import Leases, MemoryLeases
@@ -55,23 +55,23 @@ logger = logging.getLogger("asgi_export")
 
 PREFIX = "/api/v1/exports"
 ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
-PARTING = (b"connection", b"close")
-"""So that a client's next request finds another process. RFC 9112 §9.6; HTTP/2 has no such field."""
+CLOSE_CONNECTION = (b"connection", b"close")
+"""Makes the client's next request find another process. RFC 9112 §9.6; HTTP/2 has no such field."""
 
 
 class ExportApp:
     """An ASGI 3 application that streams datasets.
 
-    `sources` are datasets (as `asgi_export.dataset` makes them) and sources that hold several; the first dataset
-    is the default. It runs alone or mounted anywhere: below a `root_path`, `/csv` and `/api/v1/exports/csv` both
-    work. Start-up opens the sources, or the first request does where the server sends no lifespan; shut-down
-    ends running exports and closes the sources.
+    `sources` are datasets (as `asgi_export.dataset` makes them) and sources of several datasets; the first dataset
+    is the default. The application runs alone or mounted anywhere: below a `root_path`, `/csv` and
+    `/api/v1/exports/csv` both work. Start-up opens the sources, or the first request does if the server sends no
+    lifespan; shut-down ends running exports and closes the sources.
 
-    `bounds` are those of one export; so are `max_columns`, `max_rows` and `max_bytes` (before compression), which
-    hold for every plan. A request that comes `catalogue_seconds` after the catalogue was read has it read again,
-    and so has an export that fails. More than `max_exports` at once are answered 503. `levels` are those of the
-    content codings. `leases` count the exports that a key has running, and `quotas` the bytes that it is sent in a
-    day, where its plan bounds them; they are started and closed with the sources.
+    `bounds` bounds each export; so do `max_columns`, `max_rows` and `max_bytes` (before compression), under every
+    plan. The catalogue is read again by a request that comes `catalogue_seconds` after the last time, and by an
+    export that fails. More than `max_exports` at once are answered 503. `levels` are those of the content codings.
+    `leases` count the running exports of a key, and `quotas` its bytes of a day, if its plan bounds them; both are
+    started and closed with the sources.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ExportApp:
         max_columns: int = MAX_COLUMNS,
         max_rows: int | None = None,
         max_bytes: int | None = None,
-        max_exports: int = 1000,
+        max_exports: int = MAX_EXPORTS,
         catalogue_seconds: float = CATALOGUE_SECONDS,
         max_query_bytes: int = MAX_QUERY_BYTES,
         max_header_bytes: int = MAX_HEADER_BYTES,
@@ -131,7 +131,7 @@ class ExportApp:
 
     @property
     def datasets(self) -> Sequence[Dataset]:
-        """What can be exported now, empty before the start."""
+        """The datasets that can be exported now; empty before the start."""
         return tuple(self._catalogue.now.by_name.values())
 
     async def refresh(self) -> None:
@@ -139,7 +139,7 @@ class ExportApp:
         await self._catalogue.refresh()
 
     def metrics(self) -> Iterable[Metric]:
-        """How full worker threads and the pools of sources are."""
+        """Yield the use of worker threads and of the pools of sources."""
         yield from self._exports.metrics()
         yield from self._catalogue.metrics()
 
@@ -161,16 +161,16 @@ class ExportApp:
         self._documents = Documents()  # those of the next start may be others
 
     async def _answer(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """The one place where an error becomes an answer."""
+        """Answer one request; the only place where an error becomes an answer."""
         context = context_of(scope)
-        watching = context.disconnect is not None  # somebody around this application does, and ends it
+        watching = context.disconnect is not None  # a middleware around this application watches, and ends it
         disconnect = context.watch(receive)
         try:
             await self._route(context, disconnect, send)
         except BrokenOff:
             raise
         except SourceFailed as error:
-            await send_problem(context, send, _last_answer(context, error))
+            await send_problem(context, send, _internal_error(context, error))
         except ExportError as error:
             await send_problem(context, send, error)
         except Exception:
@@ -184,11 +184,11 @@ class ExportApp:
         request, caller = context.request, context.get(CALLER)
         self._request_bounds.check(request)
         route = find_route(request, self._prefix)
-        if request.method == "OPTIONS":  # it is not counted, so it says nothing of a key; a preflight has none
+        if request.method == "OPTIONS":  # not counted, so it must not reveal whether a key is valid
             await send_whole(send, 204, [ALLOW, *common_headers(context.request_id)], b"", method="OPTIONS")
             return
         if caller is not None and caller.refusal is not None and not probe_of(request):
-            raise caller.refusal  # where no limiter has done so before
+            raise caller.refusal  # reached only without a limiter, which refuses earlier
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{shown(request.method)}: expected GET, HEAD or OPTIONS", headers=(ALLOW,))
         if route.page in FORMATS:
@@ -199,10 +199,10 @@ class ExportApp:
 
     async def _export(self, context: RequestContext, disconnect: Disconnect, send: Send, route: Route) -> None:
         parameters = _name_dataset(parse_parameters(context.parameters()), route.dataset)
-        await self._ready(context)
+        await self._open_sources(context)
         export = plan_export(self._catalogue.now, parameters, FORMATS[route.page], context)
         decision = decide(context.request.header)
-        if isinstance(decision, Refused):  # last: a request that is wrong in itself is told so. RFC 9110 §13.2.1
+        if isinstance(decision, Refused):  # last, as a bad request gets its own error. RFC 9110 §13.2.1
             raise decision.error
         context.set(EXPORT, export)
         if context.request.method == "HEAD":
@@ -217,9 +217,10 @@ class ExportApp:
     async def _plan_again(
         self, export: Export, parameters: Parameters, context: RequestContext, error: SourceFailed
     ) -> Export:
-        """The plan of an export that failed before its head, by the catalogue as it is now.
+        """Plan an export that failed before its head again, with the catalogue as it is now.
 
-        Raises what answers the request where it asks for what is gone, and `error` where nothing has changed.
+        Raises the error to answer with if the request asks for something that has gone, and `error` if nothing has
+        changed.
         """
         if not await self._catalogue.recheck(export.dataset):
             log_failure(export, Ending.FAILED, error)
@@ -234,8 +235,8 @@ class ExportApp:
         return again
 
     async def _list(self, context: RequestContext) -> tuple[int, bytes]:
-        """The catalogue. In a thread, as thousands of tables take a second."""
-        await self._ready(context)
+        """Build the page of the catalogue; in a thread, as thousands of tables take a second."""
+        await self._open_sources(context)
         access = access_of(context.get(CALLER))
         rules = context.get(RULES)
         limits = list(describe_rules(rules)) if rules else []
@@ -250,9 +251,9 @@ class ExportApp:
         )
 
     async def _describe(self, context: RequestContext) -> tuple[int, bytes]:
-        """What the caller may ask for, as OpenAPI."""
+        """Build the OpenAPI document of what the caller may ask for."""
         asked = parse_parameters(context.parameters(), table=OF_DOCUMENT)
-        await self._ready(context)
+        await self._open_sources(context)
         request, caller = context.request, context.get(CALLER)
         access = access_of(caller)
         view = View(
@@ -273,7 +274,7 @@ class ExportApp:
         return 200, json_body({"status": "ok"})
 
     async def _readiness(self, context: RequestContext) -> tuple[int, bytes]:
-        await self._ready(context)
+        await self._open_sources(context)
         own = {"leases": self._leases.check, "quotas": self._quotas.check}
         around = context.get(CHECKS)
         failed = await failing({**self._catalogue.checks(), **own, **(around or {})})
@@ -284,8 +285,11 @@ class ExportApp:
     async def _no_metrics(self, _context: RequestContext) -> tuple[int, bytes]:
         raise NotFound("metrics is not served here")
 
-    async def _ready(self, context: RequestContext) -> None:
-        """Open the sources where no lifespan has done so; the reason of a failure is the operator's alone."""
+    async def _open_sources(self, context: RequestContext) -> None:
+        """Open the sources if no lifespan has done so, and refresh the catalogue if that is due.
+
+        Raises `Unavailable`; only the log has the reason.
+        """
         self._expect_open(context)
         try:
             await self.start()
@@ -293,13 +297,13 @@ class ExportApp:
             logger.error("the sources were not opened: %s", error)
             raise Unavailable("the sources cannot be opened now", retry_after_seconds=5) from None
         await self._catalogue.keep_fresh()
-        self._expect_open(context)  # all this takes time, in which the end may have begun
+        self._expect_open(context)  # again: the shut-down may have begun during the awaits above
 
     def _expect_open(self, context: RequestContext) -> None:
-        """Raise `Unavailable` where the end has begun."""
+        """Raise `Unavailable` if the shut-down has begun."""
         if self._closing:
-            parting = (PARTING,) if context.request.http_version.startswith("1") else ()
-            raise Unavailable("the service is shutting down", retry_after_seconds=5, headers=parting)
+            headers = (CLOSE_CONNECTION,) if context.request.http_version.startswith("1") else ()
+            raise Unavailable("the service is shutting down", retry_after_seconds=5, headers=headers)
 
 
 async def _send_page(context: RequestContext, send: Send, status: int, body: bytes) -> None:
@@ -310,7 +314,7 @@ async def _send_page(context: RequestContext, send: Send, status: int, body: byt
 
 
 def _name_dataset(parameters: Parameters, dataset: str) -> Parameters:
-    """The parameters with the dataset that the path names, which the query then may not name, not even the same."""
+    """Add the dataset that the path names to the parameters; then the query must not name one, even the same."""
     if not dataset:
         return parameters
     if parameters.dataset:
@@ -320,8 +324,8 @@ def _name_dataset(parameters: Parameters, dataset: str) -> Parameters:
     return replace(parameters, dataset=dataset)
 
 
-def _last_answer(context: RequestContext, error: SourceFailed) -> InternalError:
-    """What the client is told of an export that fails at every try; the log has the reason."""
+def _internal_error(context: RequestContext, error: SourceFailed) -> InternalError:
+    """Log the failure of an export, and make the answer to its client, without the reason."""
     export = context.get(EXPORT)
     assert export is not None  # noqa: S101 - only exports read sources
     log_failure(export, Ending.FAILED, error)
@@ -329,5 +333,5 @@ def _last_answer(context: RequestContext, error: SourceFailed) -> InternalError:
 
 
 def json_body(document: object) -> bytes:
-    """A JSON page. With indentation it is made in Python, a bit at a time, and other threads get their turns."""
+    """Encode a JSON page. With indentation Python code writes it, bit by bit, and other threads get their turns."""
     return json.dumps(document, indent=2).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""An encoder that stops at what a plan allows."""
+"""An encoder that enforces the bounds of a plan."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from asgi_export.table import Batch, Encoder
 
 
 class BoundedEncoder:
-    """The encoder within, up to `max_rows` and `max_bytes` of one export; `OverQuota` past either.
+    """Wrap an encoder; raise `OverQuota` past `max_rows` or `max_bytes` of one export.
 
-    An export that ends there is never ended politely: a table cut short would look whole.
+    The export is then broken off, not ended: a table cut short would look complete.
     """
 
     def __init__(self, encoder: Encoder, plan: AccessPlan) -> None:
@@ -24,18 +24,18 @@ class BoundedEncoder:
         return self._encoder.rows
 
     def head(self) -> bytes:
-        return self._counted(self._encoder.head())
+        return self._count(self._encoder.head())
 
     def feed(self, batch: Batch) -> bytes:
-        return self._counted(self._encoder.feed(batch))
+        return self._count(self._encoder.feed(batch))
 
     def flush(self) -> bytes:
-        return self._counted(self._encoder.flush())
+        return self._count(self._encoder.flush())
 
     def tail(self) -> bytes:
-        return self._counted(self._encoder.tail())
+        return self._count(self._encoder.tail())
 
-    def _counted(self, data: bytes) -> bytes:
+    def _count(self, data: bytes) -> bytes:
         self._bytes += len(data)
         if self._max_rows is not None and self.rows > self._max_rows:
             raise OverQuota(f"there are more than the {self._max_rows} rows that one export may have; ask by total")
@@ -45,5 +45,5 @@ class BoundedEncoder:
 
 
 def bounded(encoder: Encoder, plan: AccessPlan) -> Encoder:
-    """The encoder itself where the plan has no bound."""
+    """Return the encoder under the plan's bounds; the encoder itself if there are none."""
     return encoder if plan.max_rows is None and plan.max_bytes is None else BoundedEncoder(encoder, plan)

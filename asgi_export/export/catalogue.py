@@ -1,4 +1,4 @@
-"""What can be exported: the datasets of all sources, read again while they live."""
+"""The catalogue: the datasets of all sources, which can change while the service runs."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ MAX_LISTED = 200
 """Names in an error message."""
 
 MAX_COLUMNS = 2000
-"""As many as a table of SQLite has at most, and more than the 1600 of PostgreSQL."""
+"""The most that a table of SQLite has; PostgreSQL has 1600."""
 
 CATALOGUE_SECONDS = 60.0
-"""How old a catalogue may be before a request has it read again."""
+"""The age of a catalogue from which on a request refreshes it."""
 
 PATIENCE_SECONDS = 1.0
-"""What such a request waits for it at most; most sources answer within milliseconds."""
+"""The longest wait of such a request; most sources answer within milliseconds."""
 
 RECHECK_SECONDS = 5.0
-"""What an export that failed waits for it."""
+"""The longest wait of an export that failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportBounds:
-    """What one export may have, whoever asks; None is no bound. `max_bytes` are those before compression."""
+    """The bounds of one export, for every caller; None is no bound. `max_bytes` counts before compression."""
 
     max_columns: int = MAX_COLUMNS
     max_rows: int | None = None
@@ -47,11 +47,11 @@ class ExportBounds:
 
 
 class Catalogue:
-    """Opens sources and knows their datasets by name, in the order of the sources.
+    """Open sources, and find their datasets by name, in the order of the sources.
 
-    `now` is the catalogue as it was read last. It is read again, source by source, when a request comes
-    `seconds` after the last time, when `refresh` is called, and when `recheck` asks after one dataset. Between
-    requests nothing runs. A source that cannot be read keeps its datasets and is not ready.
+    `now` is the catalogue as last read. Each source is read again when a request comes `seconds` after the last time,
+    when `refresh` is called, and when `recheck` is called for one of its datasets. Nothing runs between requests. A
+    source that cannot be read keeps its datasets and is not ready.
     """
 
     def __init__(
@@ -62,19 +62,19 @@ class Catalogue:
         seconds: float = CATALOGUE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._given = tuple(sources)
+        self._sources = tuple(sources)
         self._bounds = bounds or ExportBounds()
         self._seconds = seconds
         self._clock = clock
         self._due_at = 0.0
-        self._held: list[LiveSource | Dataset] = []
+        self._opened: list[LiveSource | Dataset] = []
         self._started = False
         self._clashes: frozenset[str] = frozenset()
         self._lock = asyncio.Lock()
         self.now = Datasets({}, (), self._bounds)
 
     async def start(self) -> None:
-        """Open all sources, once. Raises `StartupError`; what was opened before is closed then."""
+        """Open all sources, once. Raises `StartupError`, after the sources opened so far have been closed."""
         async with self._lock:
             if self._started:
                 return
@@ -88,14 +88,14 @@ class Catalogue:
             self._due_at = self._clock() + self._seconds * random.random()  # noqa: S311 - not all workers at once
 
     async def _open(self) -> dict[str, Dataset]:
-        for given in self._given:
-            if hasattr(given, "open"):
-                self._held.append(cast("Dataset", given))
+        for source in self._sources:
+            if hasattr(source, "open"):
+                self._opened.append(cast("Dataset", source))
                 continue
-            live = LiveSource(given, self._merge)
-            self._held.append(live)
+            live = LiveSource(source, self._publish)
+            self._opened.append(live)
             await live.start()
-        found, clashes = _merged(self._held)
+        found, clashes = _merge(self._opened)
         if clashes:
             raise StartupError(f"two datasets are named {clashes[0]!r}; name one by NAME=LOCATION")
         if not found:
@@ -103,36 +103,36 @@ class Catalogue:
         return found
 
     async def close(self) -> None:
-        """Close the sources; every one is tried, a failure is logged."""
+        """Close all sources, also after one has failed to close, which is logged."""
         self._started = False
         self.now = Datasets({}, (), self._bounds)
-        held, self._held = self._held, []
-        for live in _live(held[::-1]):
+        opened, self._opened = self._opened, []
+        for live in _live(opened[::-1]):
             await live.close()
 
     async def keep_fresh(self) -> None:
-        """Read the catalogue again where that is due, for `PATIENCE_SECONDS` at most: a slow one reads on."""
+        """Refresh the catalogue if that is due; wait `PATIENCE_SECONDS` at most, a slow source reads on."""
         if self._clock() >= self._due_at:
             self._due_at = self._clock() + self._seconds
             await self.refresh()
 
     async def refresh(self) -> None:
-        """Read the catalogue again, for `PATIENCE_SECONDS` at most: a slow one reads on. Never raises."""
-        if live := _live(self._held):
+        """Read the catalogue again; wait `PATIENCE_SECONDS` at most, a slow source reads on. Never raises."""
+        if live := _live(self._opened):
             await asyncio.gather(*[found.refresh(PATIENCE_SECONDS) for found in live])
 
     async def recheck(self, dataset: Dataset) -> bool:
-        """Read the catalogue of this dataset's source again. False where it cannot be read now."""
-        for live in _live(self._held):
+        """Read the catalogue of this dataset's source again; return False if it cannot be read now."""
+        for live in _live(self._opened):
             if dataset in live.datasets:
                 return await live.refresh(RECHECK_SECONDS)
         return True
 
-    def _merge(self) -> None:
-        """Publish what the sources hold now, if that is other than before."""
+    def _publish(self) -> None:
+        """Publish the datasets of all sources, if they have changed."""
         if not self._started:
             return
-        found, clashes = _merged(self._held)
+        found, clashes = _merge(self._opened)
         for name in set(clashes) - self._clashes:
             logger.error("a second dataset named %r is left out; name one by NAME=LOCATION", name)
         self._clashes = frozenset(clashes)
@@ -140,25 +140,25 @@ class Catalogue:
             self.now = Datasets(found, self.now.defaults, self._bounds, self.now.version + 1)
 
     def checks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """What must answer for the process to be ready."""
-        return {live.name: live.check for live in _live(self._held)}
+        """Return the checks that must pass for the process to be ready."""
+        return {live.name: live.check for live in _live(self._opened)}
 
     def metrics(self) -> Iterable[Metric]:
-        """Of those sources that can be measured."""
-        for live in _live(self._held):
+        """Yield the metrics of the sources that have some."""
+        for live in _live(self._opened):
             if isinstance(live.source, Measured):
                 yield from live.source.metrics()
 
 
-def _live(held: Iterable[LiveSource | Dataset]) -> list[LiveSource]:
-    return [found for found in held if isinstance(found, LiveSource)]
+def _live(opened: Iterable[LiveSource | Dataset]) -> list[LiveSource]:
+    return [found for found in opened if isinstance(found, LiveSource)]
 
 
-def _merged(held: Iterable[LiveSource | Dataset]) -> tuple[dict[str, Dataset], list[str]]:
-    """All datasets by name, and the names that a later source gives again."""
+def _merge(opened: Iterable[LiveSource | Dataset]) -> tuple[dict[str, Dataset], list[str]]:
+    """Return all datasets by name, and the names that a later source repeats."""
     found: dict[str, Dataset] = {}
     clashes = []
-    for source in held:
+    for source in opened:
         for dataset in source.datasets if isinstance(source, LiveSource) else [source]:
             if dataset.name in found:
                 clashes.append(dataset.name)
@@ -168,11 +168,10 @@ def _merged(held: Iterable[LiveSource | Dataset]) -> tuple[dict[str, Dataset], l
 
 @dataclass(frozen=True, slots=True)
 class Datasets:
-    """The catalogue as it was at one moment.
+    """The catalogue at one moment.
 
-    `defaults` are the names that there were at the start, in their order: the first that a caller may read is the
-    default, and stays it when it is gone, as another table is not what was asked for. `version` differs from one
-    catalogue to the next.
+    `defaults` has the names at the start, in order. The first that a caller may read is its default dataset, even
+    after that has gone: the client did not ask for another table. `version` differs from one catalogue to the next.
     """
 
     by_name: Mapping[str, Dataset]
@@ -181,7 +180,7 @@ class Datasets:
     version: int = 0
 
     def describe(self, access: AccessPlan = OPEN) -> list[dict[str, Any]]:
-        """The datasets as the catalogue lists them: what `access` may read."""
+        """Describe the datasets that `access` may read, as the catalogue lists them."""
         return [
             {
                 "name": dataset.name,
@@ -195,15 +194,15 @@ class Datasets:
         ]
 
     def bounded(self, access: AccessPlan) -> AccessPlan:
-        """The plan under the bounds of every export."""
+        """Return the plan narrowed to the bounds of every export."""
         return access.within(max_rows=self.bounds.max_rows, max_bytes=self.bounds.max_bytes)
 
     def readable(self, access: AccessPlan) -> Mapping[str, Dataset]:
-        """The datasets that `access` may read, by name; the first is the default."""
+        """Return the datasets that `access` may read, by name; the first is the default."""
         return {name: dataset for name, dataset in self.by_name.items() if access.reads(name)}
 
     def dataset(self, name: str, access: AccessPlan) -> Dataset:
-        """The dataset of that name, or the default where it is empty. Raises `NotFound` and `Forbidden`."""
+        """Find the dataset of that name, or the default if it is empty. Raises `NotFound` and `Forbidden`."""
         there = self.readable(access)
         if name and name not in self.by_name:
             raise NotFound(f"dataset={shown(name)}: no such dataset; there are {listed(there)}")
@@ -221,24 +220,24 @@ class Datasets:
         return there[default]
 
     def default(self, access: AccessPlan) -> str:
-        """The name of the dataset that is exported where none is named; empty where `access` may read none."""
+        """Return the name of the default dataset; empty if `access` may read none."""
         return next((name for name in self.defaults if access.reads(name)), "") or next(
             iter(self.readable(access)), ""
         )
 
 
 def readable(dataset: Dataset, access: AccessPlan) -> list[Column]:
-    """The columns of a dataset that `access` may read."""
+    """Return the columns of a dataset that `access` may read."""
     return [column for column in dataset.columns if access.reads_column(dataset.name, column.name)]
 
 
 def listed_columns(names: Iterable[str]) -> str:
-    """Names of columns as `columns` takes them, in one line."""
+    """Join names of columns into one line, written as `columns` takes them."""
     return listed([column_text(name) for name in names])
 
 
 def listed(names: Collection[str]) -> str:
-    """Names in one line, not more than `MAX_LISTED` of them."""
+    """Join names into one line, `MAX_LISTED` of them at most."""
     first = [shown(name) for name in islice(names, MAX_LISTED)]
     rest = len(names) - len(first)
     return ", ".join(first) + (f" and {rest} more" if rest > 0 else "")

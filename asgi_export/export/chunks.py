@@ -1,9 +1,9 @@
-"""One export: a cursor and an encoder become chunks of bytes.
+"""Turn a cursor and an encoder into chunks of bytes.
 
-A cursor that awaits is encoded on the event loop, in slices of a millisecond; a cursor that blocks is read, encoded
-and compressed in one thread hop a chunk. Both make chunks of 40 KiB and more, and hand over less only when
-`FLUSH_SECONDS` have gone since the last one, so that progress shows. The first chunk comes with the first batch, and
-is empty where a format has nothing to write of it yet: the source works, so the head may go.
+The batches of an async cursor are encoded on the event loop, in slices of a millisecond. A blocking cursor is read,
+encoded and compressed in one thread hop a chunk. Both make chunks of 40 KiB and more; a smaller one is due when
+`FLUSH_SECONDS` have passed since the last, so that progress shows. The first chunk comes with the first batch. It is
+empty if the format has nothing to write yet: the source works, so the head may be sent.
 
 A compressor is fed pieces of 40 KiB and more as well. It never runs on the event loop, except for the error marker:
 64 KiB take 0.2 ms at the default levels, but 256 KiB of ready text take 10 ms at gzip's level 9, and in a thread
@@ -25,25 +25,25 @@ from asgi_export.table import Batch, BlockingCursor, Cursor, Encoder, Rows
 from asgi_export.threads import Workers
 
 CHUNK_BYTES = 40 * 1024
-"""A client that reads nothing costs three of them and the server's 64 KiB; with less the price of a send shows."""
+"""A client that reads nothing costs three of them and the server's 64 KiB; below that the cost of a send shows."""
 
 FLUSH_SECONDS = 0.1
 FLUSH_COMPRESSED_SECONDS = 1.0
-"""A flush costs a compressor some of its ratio, so it comes more rarely."""
+"""A flush worsens the ratio of a compressor, so it comes less often."""
 
 QUIET_SECONDS = 20.0
-"""A format that collects groups of rows writes what it has when nothing was sent for so long: proxies break off a
-body that is silent, nginx after 60 seconds, and a group of ten rows a second takes hours."""
+"""After so long without a chunk a format that collects groups of rows writes what it has: proxies break off a silent
+body, nginx after 60 seconds, and at ten rows a second a group takes hours."""
 
 SLICE_CELLS = 4096
-"""Cells encoded without giving the loop back: about a millisecond."""
+"""Cells encoded without yielding to the loop: about a millisecond."""
 
 
 class ChunkWriter:
-    """Feeds an encoder, and the content coding of the response where it has one, and collects what comes out.
+    """Feed an encoder, and the content coding of the response if there is one, and collect the output.
 
-    Not for two threads at once. `feed` says when it is time to `take` a chunk; `resume` comes when that has been
-    sent, so that the time in which the client took it does not count.
+    Not for two threads at once. `feed` says when to `take` a chunk. Call `resume` when the chunk has been sent, so
+    that the time of the client does not count.
     """
 
     def __init__(self, encoder: Encoder, compressor: Compressor | None = None) -> None:
@@ -53,7 +53,7 @@ class ChunkWriter:
         self._encoded = _Parts()
         self._compressed = _Parts()
         self._unsent = False
-        self._given = False
+        self._in_flight = False
         self._flush_at = 0.0
         self._quiet_at = 0.0
 
@@ -62,41 +62,41 @@ class ChunkWriter:
         return self._compressor is not None
 
     def begin(self) -> None:
-        """Write the encoder's head. The first batch is sent at once: the second may be long in coming."""
+        """Write the encoder's head. A chunk is due with the first batch, as the second may take long."""
         self._quiet_at = time.monotonic() + QUIET_SECONDS
-        self._write(_fitting(self._encoder.head))
+        self._write(_run_encoder(self._encoder.head))
 
     def resume(self) -> None:
         """Begin the next chunk: the last one was sent."""
-        self._given = False
+        self._in_flight = False
         now = time.monotonic()
         self._flush_at, self._quiet_at = now + self._flush_seconds, now + QUIET_SECONDS
 
     def write(self, batch: Batch) -> bytes:
-        """Encode a batch: the chunk that is due, or nothing."""
+        """Encode a batch; return the chunk that is due, or nothing."""
         return self.take() if self.feed(batch) else b""
 
     def feed(self, batch: Batch) -> bool:
-        """Encode a batch; True when it is time to take."""
-        self._write(_fitting(lambda: self._encoder.feed(batch)))
+        """Encode a batch; return whether a chunk is due."""
+        self._write(_run_encoder(lambda: self._encoder.feed(batch)))
         if not self._unsent and time.monotonic() >= self._quiet_at:
-            self._write(_fitting(self._encoder.flush))
-        return self._encoded.size >= CHUNK_BYTES or (self._unsent and self._late())
+            self._write(_run_encoder(self._encoder.flush))
+        return self._encoded.size >= CHUNK_BYTES or (self._unsent and self._is_due())
 
     def take(self) -> bytes:
-        """What has been collected, as one chunk; nothing as long as the coding makes less than a chunk of it."""
-        return self._chunk(flush=self._late())
+        """Return what has been collected, as one chunk; nothing until the coding has made enough for one."""
+        return self._chunk(flush=self._is_due())
 
     def end(self) -> bytes:
-        """The last chunk, with what ends the encoder's output and the coding's; it may be empty."""
-        self._write(_fitting(self._encoder.tail))
-        text = self._encoded.joined()
+        """Return the last chunk, with the tail of the encoder and the trailer of the coding; it may be empty."""
+        self._write(_run_encoder(self._encoder.tail))
+        text = self._encoded.take()
         if self._compressor is None:
             return text
         self._compressed.add(self._compressor.feed(text))
         self._compressed.add(self._compressor.finish())
-        self._given = True  # nothing can follow in this coding
-        return self._compressed.joined()
+        self._in_flight = True  # nothing can follow in this coding
+        return self._compressed.take()
 
     def error_marker(self, text: bytes) -> bytes:
         """Encode what was collected and `text` behind it, without the trailer of the coding; nothing for no text.
@@ -104,24 +104,24 @@ class ChunkWriter:
         The stream stays broken, and a client that reads it so far sees why. If a compressed chunk was taken and
         perhaps not sent, no client could read what follows, so the result is empty.
         """
-        if not text or (self._given and self.compresses):
+        if not text or (self._in_flight and self.compresses):
             return b""
         self._write(text)
         return self._chunk(flush=True)
 
-    def _late(self) -> bool:
+    def _is_due(self) -> bool:
         return time.monotonic() >= self._flush_at
 
     def _chunk(self, *, flush: bool) -> bytes:
-        chunk = self._encoded.joined()
+        chunk = self._encoded.take()
         if self._compressor is not None:
             self._compressed.add(self._compressor.feed(chunk))
             if flush:
                 self._compressed.add(self._compressor.flush())
             elif self._compressed.size < CHUNK_BYTES:
                 return b""
-            chunk = self._compressed.joined()
-        self._unsent, self._given = False, True
+            chunk = self._compressed.take()
+        self._unsent, self._in_flight = False, True
         return chunk
 
     def _write(self, data: bytes) -> None:
@@ -129,8 +129,8 @@ class ChunkWriter:
         self._unsent = self._unsent or bool(data)
 
 
-def _fitting(encode: Callable[[], bytes]) -> bytes:
-    """What `encode` returns. Raises `DoesNotFit` for what the libraries below a format cannot write."""
+def _run_encoder(encode: Callable[[], bytes]) -> bytes:
+    """Call `encode`. Raises `DoesNotFit` for any error of the libraries below a format."""
     try:
         return encode()
     except (ExportError, MemoryError):
@@ -140,7 +140,7 @@ def _fitting(encode: Callable[[], bytes]) -> bytes:
 
 
 class _Parts:
-    """Bytes that are collected until they are joined."""
+    """Collect bytes, and join them once."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -150,7 +150,7 @@ class _Parts:
         self._parts.append(data)
         self.size += len(data)
 
-    def joined(self) -> bytes:
+    def take(self) -> bytes:
         data = b"".join(self._parts)
         self._parts, self.size = [], 0
         return data
@@ -160,9 +160,9 @@ class _Parts:
 async def open_chunks(
     cursor: Cursor, writer: ChunkWriter, workers: Workers, *, in_threads: bool = False
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Enter the cursor and iterate its chunks; leaving it leaves the cursor, through any cancellation.
+    """Enter the cursor and iterate its chunks; on exit leave the cursor, through any cancellation.
 
-    `in_threads` has the batches of a cursor that awaits encoded in worker threads as well.
+    With `in_threads` the batches of an async cursor are encoded in worker threads as well.
     """
     if not isinstance(cursor, AbstractAsyncContextManager):
         async with _blocking_chunks(cursor, writer, workers) as chunks:
@@ -175,7 +175,7 @@ async def open_chunks(
 
 @asynccontextmanager
 async def _closing(batches: AsyncIterator[Batch]) -> AsyncIterator[None]:
-    """Close a generator here and now, not whenever it is collected, in a task of its own."""
+    """Close a generator on exit, in this task, and not when it is collected, in another one."""
     try:
         yield
     finally:
@@ -184,10 +184,10 @@ async def _closing(batches: AsyncIterator[Batch]) -> AsyncIterator[None]:
 
 
 class _LoopWriter:
-    """A writer for cursors that await: rows and text are written on the loop, columns in a thread.
+    """Write for async cursors: rows and text on the loop, columns in a thread.
 
     A batch of columns takes several milliseconds, and so does any batch of a format that is written `in_threads`.
-    Rows and text are compressed in a thread, columns in the same.
+    Rows and text are compressed in a thread; columns are encoded and compressed in one thread hop.
     """
 
     def __init__(self, writer: ChunkWriter, workers: Workers, *, in_threads: bool) -> None:
@@ -196,13 +196,13 @@ class _LoopWriter:
         self._in_threads = in_threads
 
     async def write(self, batch: Batch) -> bytes:
-        """Encode a batch: the chunk that is due, or nothing."""
+        """Encode a batch; return the chunk that is due, or nothing."""
         if self._in_threads or not isinstance(batch, Sequence):
             return await self._workers.run(partial(self.writer.write, batch), interrupt=_uninterruptible)
         due = self.writer.feed(batch)
         del batch  # before anything is awaited: a thousand exports that take turns hold no rows meanwhile
         if not due:
-            await asyncio.sleep(0)  # a chunk that is due gives the loop back when it is sent
+            await asyncio.sleep(0)  # a chunk that is due yields to the loop when it is sent
             return b""
         return await self._workers.compute(self.writer.take) if self.writer.compresses else self.writer.take()
 
@@ -213,17 +213,17 @@ class _LoopWriter:
 
 
 def _uninterruptible() -> None:
-    """An encoder ends by itself, within a batch."""
+    """Do nothing: an encoder ends by itself, within a batch."""
 
 
 async def _chunks(batches: AsyncIterator[Batch], on_loop: _LoopWriter) -> AsyncGenerator[bytes, None]:
-    """Chunks that are not empty, but for the first, which comes with the first batch whatever that has made."""
+    """Iterate the chunks. Only the first, which comes with the first batch, may be empty."""
     writer = on_loop.writer
     writer.begin()
     begun = False
     async for batch in batches:
         pieces = slices(batch)
-        del batch  # a client that reads nothing shall cost the text, not the rows as well
+        del batch  # a client that reads nothing must cost the text, not the rows as well
         while pieces:
             chunk = await on_loop.write(pieces.pop(0))
             if chunk or not begun:
@@ -240,7 +240,7 @@ async def _blocking_chunks(
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     export = _BlockingExport(cursor, writer)
     try:
-        begun = _hops(await workers.run(export.begin, interrupt=cursor.interrupt), export, workers)
+        begun = _next_chunks(await workers.run(export.begin, interrupt=cursor.interrupt), export, workers)
         async with aclosing(begun) as chunks:
             yield chunks
     finally:
@@ -248,8 +248,8 @@ async def _blocking_chunks(
             await workers.finish(export.leave)
 
 
-async def _hops(first: bytes, export: _BlockingExport, workers: Workers) -> AsyncGenerator[bytes, None]:
-    """The first chunk, which may be empty, and then those that are not."""
+async def _next_chunks(first: bytes, export: _BlockingExport, workers: Workers) -> AsyncGenerator[bytes, None]:
+    """Yield the first chunk, which may be empty, and then the others, one thread hop each."""
     yield first
     while not export.exhausted:
         export.writer.resume()
@@ -258,7 +258,7 @@ async def _hops(first: bytes, export: _BlockingExport, workers: Workers) -> Asyn
 
 
 class _BlockingExport:
-    """What runs in worker threads, one call at a time."""
+    """The part of an export that runs in worker threads, one call at a time."""
 
     def __init__(self, cursor: BlockingCursor, writer: ChunkWriter) -> None:
         self.cursor = cursor
@@ -270,7 +270,7 @@ class _BlockingExport:
         self._begun = False
 
     def begin(self) -> bytes:
-        """Enter the cursor: the first chunk, with the first batch."""
+        """Enter the cursor; return the first chunk, which comes with the first batch."""
         self._batches = self.cursor.__enter__()
         self.entered = True
         self.writer.begin()
@@ -281,7 +281,7 @@ class _BlockingExport:
         self.cursor.__exit__(None, None, None)
 
     def next_chunk(self) -> bytes:
-        """The next chunk; empty only as the first, and at the end, when the cursor has been left already."""
+        """Return the next chunk; only the first and the last may be empty. Leaves the cursor before the last."""
         while self._pieces or self._fetch():
             chunk = self.writer.write(self._pieces.pop(0))
             if chunk or not self._begun:
@@ -299,7 +299,7 @@ class _BlockingExport:
 
 
 def slices(batch: Batch) -> list[Batch]:
-    """The batch itself, or rows in slices of at most `SLICE_CELLS` cells, in order."""
+    """Cut rows into slices of at most `SLICE_CELLS` cells, in order; other batches stay whole."""
     if isinstance(batch, bytes) or not isinstance(batch, Sequence):
         return [batch]
     rows = cast("Rows", batch)

@@ -1,6 +1,6 @@
-"""A list of column names as a parameter has it: one line of CSV. RFC 4180 §2.
+"""Lists of column names in a parameter: one line of CSV. RFC 4180 §2.
 
-Blanks and tabs around a name are dropped, unless they stand inside its quotes.
+Blanks and tabs around a name are dropped, unless they are inside its quotes.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import re
 EXPECTED = 'names with commas between, in double quotes where a name holds a comma, a quote or a line end ("a,b",c)'
 
 _ITEM = re.compile(r'[ \t]*+(?:"((?:[^"]|"")*+)"[ \t]*+|([^",\r\n]*+))(,|\Z)')
-"""Possessive throughout: each character is read once. RFC 4180 has no quotes inside a field that is not quoted."""
+"""Possessive, so that each character is read once. RFC 4180 has no quotes inside an unquoted field."""
 
 _PLAIN = re.compile(r'(?![ \t])[^",\r\n]+(?<![ \t])')
 
 
 def parse_column_list(text: str) -> tuple[str, ...]:
-    """The names in their order; none where there is nothing but blanks. Raises `ValueError` for bad quoting.
+    """Parse names, in order; none if there are only blanks. Raises `ValueError` for bad quoting.
 
     >>> parse_column_list('id, name ,"a,b"," odd "')
     ('id', 'name', 'a,b', ' odd ')
@@ -34,7 +34,7 @@ def parse_column_list(text: str) -> tuple[str, ...]:
 
 
 def column_text(name: str) -> str:
-    """A name as the list takes it.
+    """Write a name as the list takes it.
 
     >>> print(column_text("id"), column_text("a,b"))
     id "a,b"

@@ -1,4 +1,4 @@
-"""A source that runs: its datasets as they were read last, read again on demand."""
+"""A started source with its datasets as last read, which can be read again."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from asgi_export.table import Dataset, Source
 logger = logging.getLogger("asgi_export")
 
 CHECK_PATIENCE_SECONDS = 4.0
-"""Less than a check for readiness may take, so that it is this one which says why."""
+"""Less than a readiness check may take, so that this failure is reported with its reason."""
 
 
 class LiveSource:
-    """A source and its datasets; a dataset that has not changed stays the same object.
+    """Hold a source and its datasets; a dataset that has not changed stays the same object.
 
-    However many ask for a refresh at once, one reading serves all of those who asked before it began, and no two
-    readings run at the same time. A reading that fails is logged once, until one succeeds again. `on_change` is
-    called when there are other datasets than before.
+    One reading at a time. It serves all callers of `refresh` that came before it began. The first of several failed
+    readings is logged. `on_change` is called when the datasets have changed.
     """
 
     def __init__(self, source: Source, on_change: Callable[[], None]) -> None:
@@ -29,9 +28,9 @@ class LiveSource:
         self._on_change = on_change
         self.datasets: Sequence[Dataset] = ()
         self._failure = ""
-        self._begun = 0
+        self._readings = 0
         self._reading: asyncio.Task[None] | None = None
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @property
     def name(self) -> str:
@@ -42,23 +41,25 @@ class LiveSource:
         self.datasets = await self.source.start()
 
     async def refresh(self, seconds: float) -> bool:
-        """Wait so long at most for a reading that begins after this call; a late one reads on.
+        """Wait at most `seconds` for a reading that begins after this call; a late one reads on.
 
-        False where it is late or fails. Never raises.
+        Returns False if it is late or fails. Never raises.
         """
-        begun = self._begun
+        readings = self._readings
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds), self._turn:
-                await self._end_of_reading()  # one that was late for whoever had it begun
-                if self._begun == begun:
-                    self._begun += 1
+            async with asyncio.timeout(seconds), self._lock:
+                # The lock serialises callers, but one whose time was up has released it and left its reading running.
+                await self._wait_for_reading()
+                # If the number has changed while this caller waited, a reading has begun after the call: it serves.
+                if self._readings == readings:
+                    self._readings += 1
                     self._reading = asyncio.create_task(self._read(), name="asgi-export catalogue")
-                    await self._end_of_reading()
+                    await self._wait_for_reading()
             return not self._failure
         return False
 
     async def check(self) -> None:
-        """Raise where the source does not answer, or where its catalogue could not be read and still cannot."""
+        """Raise if the source does not answer, or if its catalogue could not be read and still cannot."""
         await self.source.check()
         if self._failure:
             await self.refresh(CHECK_PATIENCE_SECONDS)
@@ -69,14 +70,14 @@ class LiveSource:
         """Close the source; a failure is logged."""
         if self._reading is not None:
             self._reading.cancel()
-            await self._end_of_reading()
+            await self._wait_for_reading()
         try:
             await self.source.close()
         except Exception:
             logger.exception("source %s was not closed", self.name)
 
-    async def _end_of_reading(self) -> None:
-        """Wait for the reading that runs; being cancelled ends the wait, not the reading."""
+    async def _wait_for_reading(self) -> None:
+        """Wait for the running reading, if any; a cancellation ends the wait, not the reading."""
         if self._reading is not None and not self._reading.done():
             await asyncio.wait([self._reading])
 
@@ -93,9 +94,9 @@ class LiveSource:
         self._failure = ""
         if found is not None:
             before = {dataset.name: dataset for dataset in self.datasets}
-            self.datasets = [_same(before.get(dataset.name), dataset) for dataset in found]
+            self.datasets = [_reuse_unchanged(before.get(dataset.name), dataset) for dataset in found]
             self._on_change()
 
 
-def _same(before: Dataset | None, now: Dataset) -> Dataset:
+def _reuse_unchanged(before: Dataset | None, now: Dataset) -> Dataset:
     return before if before is not None and before == now else now

@@ -1,4 +1,4 @@
-"""Chunks of an export, paid for out of its key's bytes a day before they are sent."""
+"""Charge the chunks of an export to the daily bytes of its key, before they are sent."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from asgi_export.errors import OverQuota, TooManyRequests, Unavailable
 from asgi_export.limiter.byte_quota import ByteQuotas, Grant
 
 GRANT_BYTES = 1024 * 1024
-"""Reserved at once, so that the store is asked once for several chunks."""
+"""Bytes of one reservation, so that the store is asked once for several chunks."""
 
 POLICY = "bytes-a-day"
 
 
 class Meter:
-    """What one export has reserved of the `limit` of `key` and not yet spent.
+    """Hold the bytes that one export has reserved of the `limit` of `key` and not yet spent.
 
-    Close it in the end, also where `spend` was cancelled: the store may have granted what nobody waits for any more.
+    Close it at the end, also after a cancelled `spend`: the store may have granted bytes that nobody waits for.
     """
 
     def __init__(self, quotas: ByteQuotas, key: str, limit: int) -> None:
@@ -27,40 +27,42 @@ class Meter:
         self._limit = limit
         self._grants: list[tuple[Grant, int]] = []
         self._asking: asyncio.Task[Grant] | None = None
-        self._begun = False
+        self._sending = False
 
     async def spend(self, count: int) -> None:
         """Pay for a chunk.
 
-        For the first one raises what can still be said in an answer: `TooManyRequests` where the key has not enough
-        left, `Unavailable` where the store does not answer. For a later one both are `OverQuota`.
+        Raises, for the first chunk, errors that still become an answer: `TooManyRequests` if the key has not enough
+        bytes left, `Unavailable` if the store does not answer. For a later chunk both are `OverQuota`.
         """
         left = sum(unspent for _, unspent in self._grants)
-        wanted = count if self._begun else max(1, count)  # an empty first chunk asks too
+        wanted = count if self._sending else max(1, count)  # an empty first chunk asks too
         while left < wanted:
-            left += await self._reserved(max(wanted - left, GRANT_BYTES))
-        self._begun = True
-        self._take(count)
+            left += await self._reserve_more(max(wanted - left, GRANT_BYTES))
+        self._sending = True
+        self._use(count)
 
     async def close(self) -> None:
         """Give back what was reserved and not spent."""
         if self._asking is not None:
-            await asyncio.gather(self._asking, return_exceptions=True)  # who still waits for it is told its error
+            # A cancelled `spend` leaves this task running: wait until its grant, if any, is in the list below.
+            await asyncio.gather(self._asking, return_exceptions=True)
         grants, self._grants = self._grants, []
         for grant, unspent in grants:
             await self._quotas.give_back(self._key, grant, unspent)
 
-    async def _reserved(self, wanted_bytes: int) -> int:
-        """How many more there are to spend. In a task, which goes on though `spend` is cancelled."""
+    async def _reserve_more(self, wanted_bytes: int) -> int:
+        """Reserve bytes; return how many were granted."""
+        # In a task, shielded: if `spend` is cancelled, the store's answer is still noted, and `close` gives it back.
         self._asking = asyncio.create_task(self._reserve(wanted_bytes))
         try:
             grant = await asyncio.shield(self._asking)
         except Unavailable as error:
-            if self._begun:
+            if self._sending:
                 raise OverQuota(f"the bytes of this key cannot be counted: {error}") from error
             raise
         if not grant.granted_bytes:
-            raise self._over(grant.retry_after_seconds)
+            raise self._over_quota(grant.retry_after_seconds)
         return grant.granted_bytes
 
     async def _reserve(self, wanted_bytes: int) -> Grant:
@@ -69,16 +71,16 @@ class Meter:
             self._grants.append((grant, grant.granted_bytes))
         return grant
 
-    def _take(self, count: int) -> None:
+    def _use(self, count: int) -> None:
         while count:
             grant, unspent = self._grants.pop(0)
             if unspent > count:
                 self._grants.insert(0, (grant, unspent - count))
             count -= min(count, unspent)
 
-    def _over(self, wait_seconds: int) -> TooManyRequests | OverQuota:
+    def _over_quota(self, wait_seconds: int) -> TooManyRequests | OverQuota:
         message = f"this key may be sent {self._limit} bytes in any 24 hours, and they are used up"
-        if self._begun:
+        if self._sending:
             return OverQuota(message)
         return TooManyRequests(
             f"{message}; some are free in {wait_seconds} s",
@@ -88,27 +90,26 @@ class Meter:
 
 
 @asynccontextmanager
-async def metered(
+async def meter_chunks(
     chunks: AbstractAsyncContextManager[AsyncIterator[bytes]], meter: Meter
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """The same chunks, each given out when it is paid for; the meter is closed with them.
+    """Iterate the same chunks, each one when it is paid for; close the meter on exit.
 
-    A chunk that was given out counts as sent, though its client may have left before it took it. The line with
-    which a broken export ends is not paid for.
+    A chunk that was yielded counts as sent, even if its client has left. The error marker is free.
     """
     try:
-        async with chunks as found, aclosing(_paid(found, meter)) as paid:
-            yield paid
+        async with chunks as found, aclosing(_pay_for_chunks(found, meter)) as paid_chunks:
+            yield paid_chunks
     finally:
         await asyncio.shield(meter.close())
 
 
-async def _paid(chunks: AsyncIterator[bytes], meter: Meter) -> AsyncGenerator[bytes, None]:
+async def _pay_for_chunks(chunks: AsyncIterator[bytes], meter: Meter) -> AsyncGenerator[bytes, None]:
     async for chunk in chunks:
         await meter.spend(len(chunk))
         yield chunk
 
 
 def describe_quota(limit: int) -> dict[str, object]:
-    """The quota as the catalogue lists it, in the unit that the draft of RateLimit headers registers."""
+    """Describe the quota as the catalogue lists it, in the unit that the draft of RateLimit headers registers."""
     return {"name": POLICY, "limit": limit, "window_seconds": 86400, "unit": "content-bytes"}

@@ -1,4 +1,4 @@
-"""The query parameters of an export: one table that parses them, names them in errors, and documents them."""
+"""The query parameters of an export: one table to parse them, to name them in errors, and to document them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECRET = "apiKey"  # noqa: S105 - a name, not a secret
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What the client asked for; None and empty where it did not."""
+    """The parsed parameters of an export; None or empty if the client did not give one."""
 
     columns: tuple[str, ...] = ()
     api_key: str = ""
@@ -39,9 +39,9 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """What a parameter takes: `parse` raises ValueError or KeyError for everything that is not `expected`.
+    """The values of a parameter; `parse` raises ValueError or KeyError for any other than `expected`.
 
-    `schema` says the same to machines, in JSON Schema 2020-12 as OpenAPI 3.1 has it.
+    `schema` is the same as JSON Schema 2020-12, as in OpenAPI 3.1.
     """
 
     parse: Callable[[str], Any]
@@ -51,7 +51,7 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One row of the table. `of_text`: it says how text is written, and is checked and left alone elsewhere."""
+    """One row of the table. `of_text` marks those of text formats; other formats check and ignore them."""
 
     name: str
     field: str
@@ -66,7 +66,7 @@ def _boolean(*, default: bool) -> Values:
 
 
 def _choice(choices: Mapping[str, str]) -> Values:
-    """Words and what they mean; the first is the default."""
+    """Make the values of a choice of words; the first is the default."""
     words = list(choices)
     return Values(choices.__getitem__, " or ".join(words), {"type": "string", "enum": words, "default": words[0]})
 
@@ -83,7 +83,7 @@ def _whole(most: int) -> Values:
 
 
 def _text(expected: str, shortest: int = 0, longest: int | None = None) -> Values:
-    """Text of so many characters."""
+    """Make the values of a text, bounded in length."""
 
     def parse(text: str) -> str:
         if len(text) < shortest or (longest is not None and len(text) > longest):
@@ -95,7 +95,7 @@ def _text(expected: str, shortest: int = 0, longest: int | None = None) -> Value
 
 
 def _names() -> Values:
-    """`explode` is false where this is described: one value, with commas."""
+    """Make the values of a list of names: one value with commas, so `explode` is false in OpenAPI."""
     schema = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
     return Values(parse_column_list, EXPECTED, schema)
 
@@ -133,16 +133,16 @@ PARAMETERS = (
 )
 
 OF_DOCUMENT = tuple([parameter for parameter in PARAMETERS if parameter.name in ("dataset", SECRET)])
-"""Those that the description of the service takes."""
+"""The parameters of the OpenAPI document."""
 
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 
 def parse_parameters(pairs: Pairs, *, table: Sequence[Parameter] = PARAMETERS) -> Parameters:
-    """The parameters of an export, or those of another page whose `table` is given.
+    """Parse the parameters of an export, or those of another page by its `table`.
 
-    Raises `BadRequest` naming the parameter, the value and what was expected, for an unknown parameter, one
-    given twice, and a value outside its range. Names are case-sensitive.
+    Names are case-sensitive. Raises `BadRequest` with the parameter, its value and what was expected: for an unknown
+    parameter, one given twice, and a value out of its range.
     """
     known = _BY_NAME if table is PARAMETERS else {parameter.name: parameter for parameter in table}
     values: dict[str, Any] = {}
@@ -152,11 +152,11 @@ def parse_parameters(pairs: Pairs, *, table: Sequence[Parameter] = PARAMETERS) -
             raise BadRequest(f"{shown(name)}: unknown parameter; expected one of {', '.join(known)}")
         if parameter.field in values:
             raise BadRequest(f"{_pair(name, text)}: given twice; expected once")
-        values[parameter.field] = _parsed(parameter, text)
+        values[parameter.field] = _parse(parameter, text)
     return Parameters(**values)
 
 
-def _parsed(parameter: Parameter, text: str) -> Any:
+def _parse(parameter: Parameter, text: str) -> Any:
     try:
         return parameter.values.parse(text)
     except (ValueError, KeyError):
@@ -168,6 +168,6 @@ def _pair(name: str, text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """A client's text as an error repeats it: bounded, control characters as escapes."""
+    """Quote a client's text in an error: bounded, control characters as escapes."""
     cut = text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "…"
     return cut if cut.isprintable() else ascii(cut)[1:-1]

@@ -1,4 +1,4 @@
-"""One export as a value: everything that was asked for, understood and permitted, before anything happens."""
+"""One export as a value: the request, parsed and permitted, before anything is opened."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from asgi_export.table import Column, Dataset, Dialect, Selection
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """One export: which part of which dataset, in which format, dialect and content coding, for whom.
+    """One export: a selection of a dataset, its format, dialect and content coding, and its caller.
 
-    `access` has the bounds that hold for it; `caller` is None if no keys are configured.
+    `access` has the bounds of this export; `caller` is None if no keys are configured.
     """
 
     dataset: Dataset
@@ -41,22 +41,22 @@ class Export:
     request_id: str
 
     def head(self) -> HTTPResponseStartEvent:
-        """The head of its 200."""
+        """Build the head of its 200."""
         headers = [
             (b"content-type", self.format.media_type.encode()),
             content_disposition(self.filename),
             *common_headers(self.request_id),
-            (b"x-accel-buffering", b"no"),  # else nginx writes the whole of it to disk first
+            (b"x-accel-buffering", b"no"),  # else nginx buffers the whole body on disk
         ]
         if self.coding != IDENTITY:
             headers.append((b"content-encoding", self.coding.encode()))
         return head(200, headers)
 
     def fingerprint(self) -> str:
-        """Stable text of what was asked: equal if and only if the same snapshot gives the same bytes.
+        """Return a stable text, equal for two exports if and only if the same snapshot gives the same bytes.
 
-        It names dataset, columns, row limit, format, and the dialect where the format has one; who asks, the file
-        name and the content coding are not in it.
+        It has the dataset, the columns, the row limit, the format, and the dialect if the format has one; it has
+        neither caller nor file name nor content coding.
         """
         asked: dict[str, object] = {
             "dataset": self.dataset.name,
@@ -74,7 +74,7 @@ EXPORT: Key[Export] = Key("export")
 
 
 def plan_export(catalogue: Datasets, parameters: Parameters, found: Format, context: RequestContext) -> Export:
-    """Plan what these parameters ask for. Raises `NotFound`, `Forbidden` and `BadRequest`."""
+    """Plan the export of these parameters. Raises `NotFound`, `Forbidden` and `BadRequest`."""
     caller = context.get(CALLER)
     access = catalogue.bounded(access_of(caller))
     dataset = catalogue.dataset(parameters.dataset, access)
@@ -117,7 +117,7 @@ def _delimiter(parameters: Parameters, found: Format) -> str:
 
 
 def _limit(dataset: Dataset, total: int | None, access: AccessPlan) -> int | None:
-    """How many rows to read: one more than the plan allows at most, so that an export past it is broken off."""
+    """Return how many rows to read: at most one more than the plan allows, which breaks the export off."""
     limit = dataset.default_limit if total is None else total
     if access.max_rows is None:
         return limit
@@ -127,7 +127,7 @@ def _limit(dataset: Dataset, total: int | None, access: AccessPlan) -> int | Non
 
 
 def _pick(dataset: Dataset, names: Sequence[str], access: AccessPlan, most: int) -> tuple[Column, ...]:
-    """The columns of these names, in their order; all that `access` may read where there are none."""
+    """Find the columns of these names, in order; without names, all that `access` may read."""
     there = {column.name: column for column in dataset.columns}
     allowed = {column.name: column for column in readable(dataset, access)}
     if not allowed:

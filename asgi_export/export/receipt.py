@@ -1,4 +1,4 @@
-"""What came of an export, made once at its end: the log, the metrics and the client are told by it."""
+"""The result of an export, made once at its end, for the log, the metrics and the client."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from asgi_export.asgi.pump import Ending
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """How an export ended: rows encoded, bytes of the body sent, seconds from its start.
+    """How an export ended, with rows encoded, bytes of the body sent, and seconds from its start.
 
-    `first_byte_seconds` is None if nothing was sent. `error` is the type of what the source or the encoder raised;
-    its message, which may hold values of rows, is in the log alone.
+    `first_byte_seconds` is None if nothing was sent. `error` is the type of the exception of the source or the
+    encoder; its message, which may quote values of rows, is only in the log.
     """
 
     ending: Ending

@@ -1,4 +1,4 @@
-"""Which page a path names."""
+"""Find the page that a path names."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ DOCUMENT = "openapi.json"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A page: a probe, a format, `CATALOGUE` or `DOCUMENT`; and the dataset if the path names one."""
+    """A page: a probe, a format, `CATALOGUE` or `DOCUMENT`; with the dataset if the path names one."""
 
     page: str
     dataset: str = ""
 
 
 def find_route(request: Request, prefix: Segments) -> Route:
-    """The page that the path names. Raises `NotFound`.
+    """Find the page that the path names. Raises `NotFound`.
 
-    `DATASET.FORMAT` ends at its last dot, so a dataset may hold dots, and may be named like a format.
-    The prefix may stand below the mount or hold the mount, as servers and frameworks differ; a mount may also
-    stand for the prefix, and so may the root. The document is found beside the probes as well: a framework's own is
-    at its root, where a mount is not asked.
+    `DATASET.FORMAT` is split at its last dot, so a dataset may contain dots, and may be named like a format.
+    The prefix may be below the mount or include it, as servers and frameworks differ; a mount or the root may also
+    replace the prefix. The document is found beside the probes as well: a framework has its own at the root, which
+    never reaches a mount.
     """
     probe = probe_of(request)
     if probe:
@@ -62,7 +62,7 @@ def is_in_place_of(prefix: Segments, request: Request) -> bool:
 
 
 def path_of(segments: Segments) -> str:
-    """The segments as the path of a URL, without a slash at the end; empty for none. RFC 3986 §3.3."""
+    """Join segments to the path of a URL, without a trailing slash; empty for none. RFC 3986 §3.3."""
     return "".join([f"/{quote(segment, safe='')}" for segment in segments])
 
 

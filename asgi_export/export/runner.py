@@ -1,4 +1,4 @@
-"""The exports that run in this process: their number, their bounds, and how each one ends."""
+"""Run the exports of this process: bound their number, and end each one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from asgi_export.errors import (
 )
 from asgi_export.export.bounds import bounded
 from asgi_export.export.chunks import ChunkWriter, open_chunks
-from asgi_export.export.meter import Meter, metered
+from asgi_export.export.meter import Meter, meter_chunks
 from asgi_export.export.plan import Export
 from asgi_export.export.receipt import RECEIPT, Receipt
 from asgi_export.limiter.byte_quota import ByteQuotas
@@ -34,15 +34,17 @@ from asgi_export.threads import Workers
 
 logger = logging.getLogger("asgi_export")
 
+MAX_EXPORTS = 1000
+
 FULL_RETRY_SECONDS = 5
 
 HOLD_SECONDS = 1.0
-"""A format that writes types says after some thousand rows whether they have one, so its head waits for that; but not
+"""A typed format knows only after some thousand rows whether they have one type, so the head waits for that; but not
 for long, as proxies give up on an answer without a head, nginx after 60 seconds."""
 
 
 class RunningExports:
-    """Runs at most `max_exports` at once; a caller whose plan says so, fewer."""
+    """Run at most `max_exports` at once, and fewer of a caller if its plan says so."""
 
     def __init__(
         self,
@@ -64,12 +66,12 @@ class RunningExports:
         self._memory = MemoryReturn()
 
     async def idle(self) -> None:
-        """Wait until none is running, and each has given back what it held."""
+        """Wait until no export is running and each has released its lease."""
         while self._running:
             await self._idle.wait()
 
     async def stop(self) -> None:
-        """Break all of them off, and wait until they have left their sources."""
+        """Break off all exports, and wait until they have left their sources."""
         running = list(self._running)
         for pump in running:
             pump.stop(Ending.CUT_OFF)
@@ -80,13 +82,13 @@ class RunningExports:
         self._workers = Workers()
 
     def metrics(self) -> Iterable[Metric]:
-        """What the worker threads have to do."""
+        """Yield the number of jobs in worker threads."""
         yield Metric("worker_jobs", self._workers.jobs)
 
     async def run(self, export: Export, context: RequestContext, disconnect: Disconnect, send: Send) -> None:
-        """Stream one export; return when it is over for its client. `context` gets the receipt.
+        """Stream one export; return when it is complete or its client has left. `context` gets the receipt.
 
-        Raises what answers it if the head is not out, else `BrokenOff`.
+        Raises the error to answer with if the head has not been sent, else `BrokenOff`.
         """
         if len(self._running) >= self._max_exports:
             raise Unavailable(
@@ -104,18 +106,21 @@ class RunningExports:
             hold_seconds=HOLD_SECONDS if export.format.in_threads else 0.0,
         )
         try:
-            with self._counted(pump):  # before anything is awaited, so that the bound holds
-                async with self._leased(export):
-                    _conclude(export, await _run_pump(pump, encoder, context))
+            # Counted before anything is awaited, so that no other request passes the bound meanwhile. The lease is
+            # inside: `idle` waits until it has been given back.
+            with self._count_running(pump):
+                async with self._hold_lease(export):
+                    _raise_ending(export, await _run_pump(pump, encoder, context))
         except BrokenOff:
-            await pump.break_off()  # may take as long as the client, and holds nothing
+            # After count and lease: this may take as long as the client does, and must hold no place.
+            await pump.break_off()
             raise
         except asyncio.CancelledError:
             await pump.break_off(cancelled=True)
             raise
 
     @contextmanager
-    def _counted(self, pump: Pump) -> Iterator[None]:
+    def _count_running(self, pump: Pump) -> Iterator[None]:
         if not self._running:
             self._idle = asyncio.Event()
         self._running.add(pump)
@@ -130,17 +135,17 @@ class RunningExports:
                 self._idle.set()
 
     def _open_chunks(self, export: Export, writer: ChunkWriter) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """What is sent, paid for where the caller's plan bounds the bytes of a day."""
+        """Open the chunks to send; with a meter if the caller's plan bounds the bytes of a day."""
         cursor = export.dataset.open(export.selection)
         chunks = open_chunks(cursor, writer, self._workers, in_threads=export.format.in_threads)
         caller, limit = export.caller, export.access.bytes_a_day
         if caller is None or limit is None:
             return chunks
-        return metered(chunks, Meter(self._quotas, caller.window_key, limit))
+        return meter_chunks(chunks, Meter(self._quotas, caller.window_key, limit))
 
     @asynccontextmanager
-    async def _leased(self, export: Export) -> AsyncIterator[None]:
-        """Hold one of the exports that a key may have at once. Raises `TooManyRequests` where it has them all."""
+    async def _hold_lease(self, export: Export) -> AsyncIterator[None]:
+        """Hold a lease if the plan bounds the exports of a key at once. Raises `TooManyRequests` without one left."""
         caller, most = export.caller, export.access.exports_at_once
         if caller is None or most is None:
             yield
@@ -158,12 +163,12 @@ class RunningExports:
 
 
 async def _run_pump(pump: Pump, encoder: Encoder, context: RequestContext) -> Outcome:
-    """Run it, and leave the receipt, also when the request is cancelled; a request that is refused has none."""
+    """Run the pump and set the receipt, also if the request is cancelled; a refused request has no receipt."""
     outcome = Outcome(Ending.CUT_OFF, head_sent=False, first_byte_seconds=None, error=None)
     begun = time.monotonic()
     try:
         outcome = await pump.run()
-        if isinstance(outcome.error, OverQuota):  # a bound of the caller's plan cuts an export off
+        if isinstance(outcome.error, OverQuota):  # a bound of the caller's plan is not a failure
             outcome = replace(outcome, ending=Ending.CUT_OFF)
         return outcome
     finally:
@@ -176,10 +181,10 @@ def _receipt(outcome: Outcome, rows: int, sent: int, seconds: float) -> Receipt:
     return Receipt(outcome.ending, rows, sent, seconds, outcome.first_byte_seconds, error)
 
 
-def _conclude(export: Export, outcome: Outcome) -> None:
-    """Return for an export that is over for its client; raise what answers it, or what breaks it off.
+def _raise_ending(export: Export, outcome: Outcome) -> None:
+    """Return if the export is complete or its client has left; else raise the error to answer with, or `BrokenOff`.
 
-    A `SourceFailed` that answers is not logged here: the catalogue may have been of yesterday.
+    A `SourceFailed` before the head is not logged here: the catalogue may be out of date, and a second try may work.
     """
     ending, error = outcome.ending, outcome.error
     left = ending in (Ending.COMPLETE, Ending.CLIENT_LEFT)
@@ -198,7 +203,7 @@ def _conclude(export: Export, outcome: Outcome) -> None:
 
 
 def _log_outage(export: Export, answer: Unavailable, error: BaseException) -> None:
-    """One line, as there may be many: with the error of the driver or the system, which the client is not told."""
+    """Log one line, as there may be many, with the error of the driver or the system, which the client never sees."""
     cause = answer.__cause__ if answer is error else error
     words = (export.request_id, export.dataset.name, answer)
     logger.warning(
@@ -207,7 +212,7 @@ def _log_outage(export: Export, answer: Unavailable, error: BaseException) -> No
 
 
 def log_failure(export: Export, ending: Ending, error: BaseException) -> None:
-    """A traceback is for what somebody has to mend."""
+    """Log why an export failed, with a traceback unless a bound of the plan was reached."""
     words = (export.request_id, export.dataset.name, ending)
     if isinstance(error, OverQuota):
         logger.warning("export %s of %s: %s: %s", *words, error)
