@@ -28,7 +28,7 @@ MAX_LISTED = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code: 0 after a clean end, 2 for what the operator must change."""
+    """Run the command line; return the exit code: 0 after a clean end, 2 for what the operator must change."""
     flags = vars(parser().parse_args(arguments))
     run: Callable[[dict[str, Any]], int] = flags.pop("run")
     try:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments, made of the table of settings."""
+    """Build the parser of the arguments from the table of settings."""
     top = argparse.ArgumentParser(prog="asgi-export", description="Stream tables as CSV over HTTP.")
     top.add_argument("--version", action="version", version=f"asgi-export {__version__}")
     commands = top.add_subparsers(required=True, metavar="serve|key")
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def print_new_key(flags: dict[str, Any]) -> int:
-    """Print a key that is stored nowhere, and what the key file needs to know it."""
+    """Print a new key, which is stored nowhere, and its entry for the key file."""
     key = new_key()
     print(f"# the key, shown this once:\n#   {key}\n")
     print(f'[keys."{flags["owner"]}"]\nsha256 = "{digest_of(key).hex()}"\nplan = "{flags["plan"]}"')
@@ -85,13 +85,13 @@ def print_digest(_flags: dict[str, Any]) -> int:
 def serve(flags: dict[str, Any]) -> int:
     """Check the settings and the sources, bind the port, and run the server until a signal ends it."""
     settings = load_settings(flags, os.environ)
-    os.environ.update(environment_of(flags))  # what `service.app` is made of, here and in workers
+    os.environ.update(environment_of(flags))  # `service.app` reads these, here and in workers
     from asgi_export.serving.listening import bind
-    from asgi_export.serving.process import serve_alone, serve_as_worker, server_room
+    from asgi_export.serving.process import find_server, serve_alone, serve_as_worker
     from asgi_export.serving.signals import hold_signals
     from asgi_export.serving.supervisor import Supervisor
 
-    server_room(settings)
+    find_server(settings)
     datasets = asyncio.run(look(settings))
     listening = bind(settings)
     hold_signals()
@@ -106,7 +106,7 @@ def serve(flags: dict[str, Any]) -> int:
 
 
 async def look(settings: Settings) -> Sequence[Dataset]:
-    """Open the sources once, before any process is started: the datasets. Raises `StartupError`."""
+    """Open the sources once, before any process is started; return the datasets. Raises `StartupError`."""
     from asgi_export.service import make_export_app, make_store
 
     if settings.api_keys:
@@ -115,7 +115,7 @@ async def look(settings: Settings) -> Sequence[Dataset]:
         expect_folder()
     await make_store(settings).close()
     app = make_export_app(settings)
-    logging.disable(logging.WARNING)  # the server starts the sources again, and what they say is said then
+    logging.disable(logging.WARNING)  # the server starts the sources again, and they log the same then
     try:
         await app.start()
         return app.datasets
@@ -125,7 +125,7 @@ async def look(settings: Settings) -> Sequence[Dataset]:
 
 
 def banner(settings: Settings, listening: socket.socket, datasets: Sequence[Dataset]) -> str:
-    """What `serve` prints: the address, the datasets, and a curl line that works."""
+    """Build what `serve` prints: the address, the datasets, and a curl line that works."""
     host, port = listening.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host
     here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(address, address)  # noqa: S104 - compared, not bound

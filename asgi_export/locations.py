@@ -1,4 +1,4 @@
-"""From a location, as a user writes it, to the source that serves it."""
+"""Parse locations, and make the sources that serve them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from asgi_export.errors import StartupError
 from asgi_export.sources.files.location import is_file_location
 from asgi_export.sources.files.source import FileSource
-from asgi_export.sources.postgres.source import PostgresSource
+from asgi_export.sources.postgres.source import STATEMENT_SECONDS, PostgresSource
 from asgi_export.sources.simulated import SimulatedDataset
 from asgi_export.sources.sqlite.source import SqliteSource
 from asgi_export.table import Column, Cursor, Dataset, Selection, Source
@@ -26,20 +26,19 @@ _CREDENTIALS = re.compile(r"//.*@", re.DOTALL)
 SQLITE_SUFFIXES = (".db", ".db3", ".sqlite", ".sqlite3")
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 EXPECTED = f"a SQLite file ({', '.join(SQLITE_SUFFIXES)}), a Parquet, Arrow, CSV, TSV or JSON lines file, or postgresql://USER@HOST/DB"
-MAX_SECONDS = 3600.0
 SQLITE_MAGIC = b"SQLite format 3\0"
 
 
-def open_locations(locations: Sequence[str], *, max_seconds: float = MAX_SECONDS) -> list[Source | Dataset]:
-    """One source a location, not yet started; `simulated` where there is none. Raises `StartupError`.
+def open_locations(locations: Sequence[str], *, max_seconds: float = STATEMENT_SECONDS) -> list[Source | Dataset]:
+    """Make one source a location, not started yet; `simulated` without locations. Raises `StartupError`.
 
     `max_seconds` bounds a statement in a database server.
     """
     return [open_location(text, max_seconds=max_seconds) for text in locations] or [SimulatedDataset()]
 
 
-def open_location(text: str, *, max_seconds: float = MAX_SECONDS) -> Source | Dataset:
-    """The source of ``NAME=LOCATION`` or of a location alone. Raises `StartupError`: which, why, what to do."""
+def open_location(text: str, *, max_seconds: float = STATEMENT_SECONDS) -> Source | Dataset:
+    """Make the source of ``NAME=LOCATION`` or of a location alone. Raises `StartupError`: which, why, what to do."""
     match = _NAMED.fullmatch(text)
     if match and not os.path.exists(text):  # Path.exists raises where it may not look
         name, location = match.groups()
@@ -57,7 +56,7 @@ def open_location(text: str, *, max_seconds: float = MAX_SECONDS) -> Source | Da
 
 
 def _without_scheme(location: str) -> str:
-    """The path that a `file` or `sqlite` URL names, percent-decoded, with any options behind it."""
+    """Return the path of a `file` or `sqlite` URL, percent-decoded, with its options; other locations unchanged."""
     scheme = location.partition(":")[0].lower()
     if scheme not in _URL_PATHS or os.path.lexists(location):
         return location
@@ -72,7 +71,7 @@ def _file_path(location: str) -> str:
 
 
 def _sqlite_path(location: str) -> str:
-    """The relative path that SQLAlchemy reads, or, where there is no such file, the absolute one that a URL means."""
+    """Return the relative path, as SQLAlchemy reads it, or the absolute one, as a URL means it, if that exists."""
     match = _SQLITE_URL.fullmatch(location)
     if match is None or match[1] == ":memory:":
         raise StartupError(f"{location}: expected sqlite:///FILE, without options")
@@ -87,7 +86,7 @@ _URL_PATHS = {"file": _file_path, "sqlite": _sqlite_path}
 
 
 def _database(location: str, max_seconds: float) -> Source | None:
-    """A source of several datasets; None where the location is no database, and so a file of rows."""
+    """Make a source of several datasets; None if the location is no database, and so a file of rows."""
     path = Path(location)
     if location.startswith(POSTGRES_SCHEMES):
         return PostgresSource(location, statement_seconds=max_seconds)

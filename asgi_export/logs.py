@@ -1,4 +1,4 @@
-"""What the service does to logging: ours gets a handler where nobody set one, and servers' logs lose keys."""
+"""Set up logging: a handler for our loggers if they have none, and filters that keep keys out of servers' logs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from asgi_export.asgi.context import REQUEST_ID
 from asgi_export.middleware.observe import AccessLine
 
 SERVER_LOGGERS = ("uvicorn.access", "uvicorn.error", "uvicorn.asgi", "hypercorn.access", "hypercorn.error", "asyncio")
-"""Those write the request's target with its query string, and `apiKey` is in there; or tracebacks of no fault."""
+"""Loggers that write targets with the query string, which may hold `apiKey`, or tracebacks of intended breaks."""
 
 LINE = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 class WithoutQueries(logging.Filter):
-    """Cuts every text argument of a record at its `?`; the shape of the arguments stays, formatters need it."""
+    """Cut every text argument of a record at its `?`; formatters need the shape of the arguments, so it stays."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change the record in place, and let it through."""
@@ -34,23 +34,23 @@ class WithoutQueries(logging.Filter):
 
 
 def _cut_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Hypercorn's atoms by name, or a scope, which uvicorn logs at its trace level."""
+    """Cut the values of Hypercorn's atoms, or of a scope, which uvicorn logs at its trace level."""
     return {name: "…" if name in ("q", "query_string", "raw_path") else _cut(value) for name, value in values.items()}
 
 
 LOST_CONNECTION = "Unhandled exception in client_connected_cb"
-"""What asyncio says of a connection that the system has given up while Hypercorn was closing it."""
+"""Logged by asyncio for a connection that the system dropped while Hypercorn was closing it."""
 
 
 UNWANTED_CONNECTION = "unexpected connection_lost() call"
-"""What asyncpg leaves behind where a connection was being made for a client that has left."""
+"""Raised in asyncpg when the client left while a connection was being made."""
 
 
 class WithoutBreaks(logging.Filter):
-    """Drops the traceback that a server logs when we break a connection off: our own log has the reason."""
+    """Drop the traceback that a server logs when we break a connection off: our own log has the reason."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """False for what was raised only to break off, by the end of the server itself, or by a lost connection."""
+        """Return False for an error of a break, of the server's own shut-down, or of a lost connection."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, TimeoutError | ConnectionError):
             return str(error) != UNWANTED_CONNECTION and not record.getMessage().startswith(LOST_CONNECTION)
@@ -58,7 +58,7 @@ class WithoutBreaks(logging.Filter):
 
 
 def _is_break(error: BaseException | None) -> bool:
-    """Also as a task group or a framework's error handler passes it on."""
+    """Return whether an error is a break, also inside the group of a task group or as the cause of another error."""
     if isinstance(error, BaseExceptionGroup):
         return all(_is_break(found) for found in error.exceptions)
     return isinstance(error, BrokenOff) or (error is not None and _is_break(error.__cause__))
@@ -74,7 +74,7 @@ def _cut(value: Any) -> Any:
 
 
 class RequestIds(logging.Filter):
-    """Gives each record the `request_id` of the request that it belongs to; empty where there is none.
+    """Give each record the `request_id` of its request; empty if there is none.
 
     For handlers: `handler.addFilter(RequestIds())`. A filter of a logger would not see the records of its children.
     """
@@ -87,7 +87,7 @@ class RequestIds(logging.Filter):
 
 
 class _Seconds:
-    """A moment as text up to its second, which many records share."""
+    """Format a moment to the second, cached, as many records share it."""
 
     def __init__(self, form: str, broken_down: Callable[[float], time.struct_time]) -> None:
         self._form = form
@@ -103,9 +103,9 @@ class _Seconds:
 
 
 class Lines(logging.Formatter):
-    """Writes what `LINE` says, in a third of the time: a busy service writes thousands of lines a second.
+    """Format records as `LINE` does, in a third of the time: a busy service writes thousands of lines a second.
 
-    The id of the request comes before the message, where it is not in it.
+    The id of the request comes before the message, unless the message is an access line, which has it.
     """
 
     def __init__(self) -> None:
@@ -113,18 +113,18 @@ class Lines(logging.Formatter):
         self._seconds = _Seconds(self.default_time_format, time.localtime)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line; with its traceback below where it has one."""
+        """Format the record as one line, with its traceback below if it has one."""
         if record.exc_info or record.exc_text or record.stack_info:
             return super().format(record)
         return self.formatMessage(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - it is logging's name
-        """The line alone."""
+        """Format the line without a traceback."""
         begun = f"{self._seconds.text(record.created)},{int(record.msecs):03d} {record.levelname} {record.name}"
         if isinstance(record.msg, AccessLine):
             return f"{begun} {record.msg}"
         message, request_id = record.getMessage(), getattr(record, "request_id", "")
-        if not message.isprintable():  # the name of a table of a file that nobody trusts, for one
+        if not message.isprintable():  # for example the name of a table in an untrusted file
             message = _on_one_line(message)
         return f"{begun} request_id={request_id} {message}" if request_id else f"{begun} {message}"
 
@@ -134,10 +134,10 @@ def _on_one_line(text: str) -> str:
 
 
 class JsonLines(logging.Formatter):
-    """Writes a record as one JSON object on one line, its exception too. RFC 8259; the time by RFC 3339, in UTC.
+    """Format a record as one JSON object on one line, with its exception. RFC 8259; the time by RFC 3339, in UTC.
 
-    Members are `time`, `level`, `logger`, `message`; `request_id` where there is a request, `exception` where there
-    is one; of the access log what its text says, numbers as numbers.
+    Members are `time`, `level`, `logger`, `message`; `request_id` if there is a request, `exception` if there is one;
+    and the fields of an access line, numbers as numbers.
     """
 
     def __init__(self) -> None:
@@ -145,7 +145,7 @@ class JsonLines(logging.Formatter):
         self._seconds = _Seconds("%Y-%m-%dT%H:%M:%S", time.gmtime)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line."""
+        """Format the record as one line."""
         document: dict[str, object] = {
             "time": f"{self._seconds.text(record.created)}.{int(record.msecs):03d}Z",
             "level": record.levelname,
@@ -169,19 +169,19 @@ class JsonLines(logging.Formatter):
 
 
 def _sendable(text: str) -> str:
-    """Without lone surrogates, which many readers of JSON refuse. RFC 8259 §8.2."""
+    """Escape lone surrogates, which many readers of JSON refuse. RFC 8259 §8.2."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 class Diverted(logging.Filter):
-    """Hands the records of a server's logger to our handler, whichever handlers the server gives it later."""
+    """Pass the records of a server's logger to our handler, whichever handlers the server adds later."""
 
     def __init__(self, handler: logging.Handler) -> None:
         super().__init__()
         self._handler = handler
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """False: nobody else gets it."""
+        """Handle the record; return False, so that no other handler gets it."""
         self._handler.handle(record)
         return False
 
@@ -190,10 +190,10 @@ FORMATS: Mapping[str, Callable[[], logging.Formatter]] = {"text": Lines, "json":
 
 
 def set_up_logs(log_format: str = "text") -> None:
-    """Install all this, once; calling it again changes nothing.
+    """Install filters and handlers, once; a second call changes nothing.
 
-    As text, our loggers get a handler where nobody gave them one, and servers write as they like. As JSON, all that
-    we, the servers and whoever has no handler of his own log in this process goes to one handler.
+    As text, our loggers get a handler if they have none, and servers log in their own format. As JSON, one handler
+    gets the records of our loggers, of the servers', and of all loggers without a handler of their own.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(FORMATS[log_format]())

@@ -1,7 +1,7 @@
-"""The composition root: settings become sources, a store, middleware and the application.
+"""The composition root: make sources, a store, middleware and the application from settings.
 
-`app` is made from the environment, for ``uvicorn asgi_export.service:app`` and its like. Settings that are
-wrong do not fail the import, which would be a traceback: the application says so when it is started.
+`app` is made from the environment, for ``uvicorn asgi_export.service:app`` and the like. Wrong settings do not fail
+the import, which would print a traceback: the application reports them when it is started.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ logger = logging.getLogger("asgi_export")
 
 
 def make_export_app(settings: Settings, store: Store | None = None) -> ExportApp:
-    """The application alone, which counts running exports where `store` counts requests.
+    """Make the application without middleware. It counts running exports where `store` counts requests.
 
-    Raises `StartupError` for a location that nothing can serve.
+    Raises `StartupError` for a location that cannot be served.
     """
     return ExportApp(
         open_locations(settings.sources, max_seconds=settings.max_seconds),
@@ -64,7 +64,7 @@ def make_export_app(settings: Settings, store: Store | None = None) -> ExportApp
 
 
 def make_store(settings: Settings) -> Store:
-    """Where the limits are kept. Raises `StartupError` for a store whose extra is not installed."""
+    """Make the limit store. Raises `StartupError` for a store whose extra is not installed."""
     if settings.limiter == "memory":
         return MemoryStore(max_keys=settings.max_keys)
     return RedisStore(
@@ -77,19 +77,22 @@ def make_store(settings: Settings) -> Store:
 
 
 def make_leases(settings: Settings, store: Store | None) -> Leases:
-    """Where running exports are counted: in the Redis of the store, where it has one, over its connection."""
+    """Make the leases: in the Redis of the store and over its connection, if it has one, else in memory."""
     if isinstance(store, RedisStore):
         return RedisLeases(store.redis, lease_seconds=settings.lease_seconds)
     return MemoryLeases()
 
 
 def make_quotas(store: Store | None) -> ByteQuotas:
-    """Where the bytes of a day are counted: in the Redis of the store, where it has one, over its connection."""
+    """Make the byte quotas: in the Redis of the store and over its connection, if it has one, else in memory."""
     return RedisByteQuotas(store.redis) if isinstance(store, RedisStore) else MemoryByteQuotas()
 
 
 def make_service(settings: Settings, exports: ExportApp | None = None, store: Store | None = None) -> ASGIApp:
-    """The application and the store, made here or given, with everything around. Raises `StartupError`."""
+    """Make the application with its store and all middleware; `exports` and `store` may be given.
+
+    Raises `StartupError`.
+    """
     store = store or make_store(settings)
     exports = exports or make_export_app(settings, store)
     app: ASGIApp = RateLimit(
@@ -112,7 +115,7 @@ def make_service(settings: Settings, exports: ExportApp | None = None, store: St
 
 
 class NotStarted:
-    """What is served when the settings are wrong: a start that fails with the reason, and 503."""
+    """Serve wrong settings: fail the start-up with the reason, and answer requests 503."""
 
     def __init__(self, error: StartupError) -> None:
         self._error = error
@@ -121,7 +124,7 @@ class NotStarted:
         if scope["type"] == "lifespan":
             await answer_lifespan(receive, send, start=self._fail, stop=self._fail)
         elif scope["type"] == "http":
-            context = context_of(scope)  # the line has its id
+            context = context_of(scope)  # before the log line, which has the request's id
             logger.error("the service was not started: %s", self._error)
             await send_problem(context, send, Unavailable("the service was not started", retry_after_seconds=60))
         else:
@@ -132,7 +135,7 @@ class NotStarted:
 
 
 def service_from_environment() -> ASGIApp:
-    """What `app` is."""
+    """Make `app` from the environment."""
     if sys.platform == "linux":  # read when pyarrow is loaded: a stalled Parquet export holds 8 MB, not 13
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
     try:
@@ -140,7 +143,7 @@ def service_from_environment() -> ASGIApp:
         set_up_logs(settings.log_format)
         return make_service(settings)
     except StartupError as error:
-        set_up_logs()  # where the settings could not be read
+        set_up_logs()  # the format of the settings may be unknown
         return NotStarted(error)
 
 

@@ -1,6 +1,6 @@
-"""Settings of a service, from flags, environment and a TOML file; flags win over environment over file.
+"""The settings of a service, from flags, environment and a TOML file; flags win over environment over file.
 
-One table names every setting: its flag, its variable, its key in the file, and how its text is read.
+One table has every setting: its flag, its variable, its key in the file, and the parser of its text.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from asgi_export.asgi.coding import GZIP_LEVEL, ZSTD_LEVEL
+from asgi_export.asgi.pump import MAX_SECONDS, STALL_SECONDS
+from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES
 from asgi_export.errors import StartupError
 from asgi_export.export.catalogue import CATALOGUE_SECONDS, MAX_COLUMNS
+from asgi_export.export.runner import MAX_EXPORTS
+from asgi_export.limiter.memory_store import MAX_KEYS
 from asgi_export.limiter.redis_leases import LEASE_SECONDS
 from asgi_export.limiter.rules import parse_rules
 from asgi_export.limiter.sliding_window import Rule
+from asgi_export.redis_client.shared import BOUND_SECONDS, POLICIES, OnFailure
 from asgi_export.toml_file import read_toml
 
 SERVERS = ("uvicorn", "hypercorn")
-POLICIES = ("local", "allow", "deny")
 STORE_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://")
 
 _LOGIN = re.compile(r"//.*@", re.DOTALL)
@@ -28,7 +33,7 @@ _LOGIN = re.compile(r"//.*@", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that a service can be told; each default is in the README's table with its reason."""
+    """All settings of a service. A default that a class has too is the constant of that class."""
 
     sources: tuple[str, ...] = ()
     host: str = "127.0.0.1"
@@ -37,31 +42,31 @@ class Settings:
     workers: int = 1
     limit: tuple[Rule, ...] = field(default_factory=lambda: parse_rules("60/60s"))
     limiter: str = "memory"
-    on_store_failure: Literal["local", "allow", "deny"] = "local"
-    store_bound_seconds: float = 0.05
+    on_store_failure: OnFailure = "local"
+    store_bound_seconds: float = BOUND_SECONDS
     instances: int = 0
     lease_seconds: float = LEASE_SECONDS
     api_keys: str = ""
-    max_keys: int = 100_000
-    max_exports: int = 1000
+    max_keys: int = MAX_KEYS
+    max_exports: int = MAX_EXPORTS
     catalogue_seconds: float = CATALOGUE_SECONDS
     max_columns: int = MAX_COLUMNS
     max_rows: int | None = None
     max_bytes: int | None = None
-    max_query_bytes: int = 8192
-    max_header_bytes: int = 32 * 1024
-    stall_seconds: float = 60.0
-    max_seconds: float = 3600.0
+    max_query_bytes: int = MAX_QUERY_BYTES
+    max_header_bytes: int = MAX_HEADER_BYTES
+    stall_seconds: float = STALL_SECONDS
+    max_seconds: float = MAX_SECONDS
     drain_seconds: float = 10.0
-    gzip_level: int = 3
-    zstd_level: int = 1
+    gzip_level: int = GZIP_LEVEL
+    zstd_level: int = ZSTD_LEVEL
     log_format: Literal["text", "json"] = "text"
     metrics: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table. `parse` takes the text, or the value out of the file as text."""
+    """One row of the table. `parse` gets the text, or the value of the file as text."""
 
     name: str
     variable: str
@@ -81,7 +86,7 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def _text(text: str) -> str:
-    """Not empty: an unset variable in a command line must not mean every address, or no keys."""
+    """Refuse empty text: an unset variable in a command line must not mean every address, or no keys."""
     if not text.strip():
         raise ValueError(text)
     return text
@@ -148,9 +153,9 @@ TABLE = (
 
 
 def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
-    """The settings of flags (by name, None where not given), environment and `config` file.
+    """Load the settings from flags (by name, None if not given), environment and `config` file.
 
-    Raises `StartupError`: one line that names the setting, what came and what was expected.
+    Raises `StartupError`: one line with the setting, its value and what was expected.
     """
     config = flags.get("config")
     if config is None:
@@ -168,11 +173,11 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Setti
             values[setting.name] = _read(setting, f"--{setting.name.replace('_', '-')}", text)
     if flags.get("sources"):
         values["sources"] = tuple(flags["sources"])
-    return checked(Settings(**values))
+    return check_settings(Settings(**values))
 
 
-def checked(settings: Settings) -> Settings:
-    """The settings themselves. Raises `StartupError` for some that cannot go together."""
+def check_settings(settings: Settings) -> Settings:
+    """Return the settings. Raises `StartupError` for settings that exclude each other."""
     if settings.workers > 1 and settings.limiter == "memory":
         raise StartupError(
             f"--workers {settings.workers}: each process would count its own requests, so that a key could pass"
@@ -183,7 +188,7 @@ def checked(settings: Settings) -> Settings:
 
 
 def environment_of(settings_flags: Mapping[str, Any]) -> dict[str, str]:
-    """Flags as the variables that say the same, for processes which read only those."""
+    """Convert flags to the same variables, for worker processes, which read only the environment."""
     variables = {setting.variable: settings_flags.get(setting.name) for setting in TABLE}
     variables["ASGI_EXPORT_CONFIG"] = settings_flags.get("config")
     if settings_flags.get("sources"):
@@ -202,11 +207,11 @@ def _read(setting: Setting, label: str, text: str) -> Any:
     try:
         return setting.parse(text)
     except (ValueError, KeyError, OverflowError):
-        raise StartupError(f"{label}={_shown(text)}: expected {setting.expected}") from None
+        raise StartupError(f"{label}={_quote(text)}: expected {setting.expected}") from None
 
 
-def _shown(text: str) -> str:
-    """The operator's text in one line, without the login of an address."""
+def _quote(text: str) -> str:
+    """Quote the operator's text in one line, without the login of an address."""
     return _LOGIN.sub("//…@", text if text.isprintable() else ascii(text)[1:-1])
 
 

@@ -1,4 +1,4 @@
-"""Waiting for work that must not be left half-done, however often whoever waits is cancelled."""
+"""Wait for work that must not be left half-done, through cancellations of the waiting task."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ async def wait_through(
 ) -> bool:
     """Wait for `work` to be done, `seconds` at most, through any number of cancellations.
 
-    True if the wait was cancelled, which neither ends it nor cancels the work. `nudge` is called before the wait
-    and every `nudge_seconds` until the work is done.
+    Returns whether the wait was cancelled; that neither ends the wait nor cancels the work. `nudge` is called before
+    the wait and every `nudge_seconds` until the work is done.
     """
     loop = asyncio.get_running_loop()
     deadline, cancelled = loop.time() + seconds, False
@@ -35,7 +35,7 @@ async def wait_through(
 
 
 async def finish(work: Coroutine[Any, Any, T]) -> T:
-    """Await to the end, through any number of cancellations; one that came meanwhile is raised afterwards."""
+    """Await `work` to its end, through any number of cancellations; one that came meanwhile is raised afterwards."""
     task = asyncio.get_running_loop().create_task(work)
     cancelled = await wait_through(task)
     result = task.result()

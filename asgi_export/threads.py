@@ -1,9 +1,9 @@
-"""The threads in which blocking calls run, and the ways to wait for one.
+"""Run blocking calls in threads, and wait for them.
 
-A call takes one of a few slots and gives it back when it is done, or when it has become slow: threads beyond the
-slots would only fight for the interpreter's lock, and a slow query waits for the database without it. A call that
-nobody waits for any more is dropped if it has not begun, and interrupted until it ends if it has: nothing goes on
-while a thread still works on what is about to be closed.
+A call takes one of a few slots. It gives the slot back when it is done, or when it has become slow: more threads
+would only compete for the interpreter's lock, but a slow query waits for the database without that lock. If the
+caller is cancelled, a call that has not begun is dropped; one that runs is interrupted until it ends. The
+cancellation goes on only then, so nothing is closed while a thread still uses it.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from asgi_export.tasks import wait_through
 T = TypeVar("T")
 
 THREADS = 8
-"""One a batch that is being made, not one an export: a client that reads slowly holds none. More would wait for the
-interpreter's lock, see `bench/crowd.py`."""
+"""Threads are taken for a batch, not for an export: a client that reads slowly holds none. More of them would wait
+for the interpreter's lock, see `bench/crowd.py`."""
 
 MOST_THREADS = 256
-"""With those of slow queries."""
+"""Including those of slow queries."""
 
 SLOW_SECONDS = 1.0
 """A chunk takes some milliseconds."""
 
 COMPUTING_THREADS = min(8, os.cpu_count() or 1)
-"""Compressors let go of the interpreter's lock; more of them than cores gain nothing."""
+"""Compressors release the interpreter's lock, so as many run at once as there are cores."""
 
 CLOSING_THREADS = 4
 
 INTERRUPT_AGAIN_SECONDS = 0.05
-"""An interrupt that comes between two statements of a driver is lost, so it is repeated."""
+"""Interrupts are repeated, as one that comes between two statements of a driver is lost."""
 
 
 class Workers:
     """A bounded pool of threads for one event loop. `close` lets running calls end and starts no more.
 
-    `jobs` are the calls that run or wait for a slot now, apart from those that close something.
+    `jobs` is the number of calls that run or wait for a slot, without those of `finish`.
     """
 
     def __init__(
@@ -57,22 +57,24 @@ class Workers:
         )
 
     async def run(self, function: Callable[[], T], *, interrupt: Callable[[], None]) -> T:
-        """The result of `function` called in a thread.
+        """Call `function` in a thread and return its result.
 
-        If the caller is cancelled, `interrupt` is called until the thread is done, and only then does the
-        cancellation go on.
+        If the caller is cancelled, `interrupt` is called until the thread is done; only then the cancellation goes
+        on.
         """
         self.jobs += 1
         try:
+            # A slow call gives back its slot but not its thread, so `_calls` bounds the threads. A cancellation
+            # while waiting for either leaves no call behind.
             async with self._calls, _Slot(self._slots, self._slow_seconds):
                 return await self._result(function, interrupt)
         finally:
             self.jobs -= 1
 
     async def compute(self, function: Callable[[], T]) -> T:
-        """The result of `function`, which only computes and ends soon, called in a thread; as `run` otherwise.
+        """Call `function`, which only computes and ends soon, in a thread; otherwise like `run`.
 
-        It never waits behind a slow query.
+        It has slots of its own, and never waits behind a query.
         """
         self.jobs += 1
         try:
@@ -82,10 +84,11 @@ class Workers:
             self.jobs -= 1
 
     async def finish(self, function: Callable[[], T]) -> T:
-        """The result of `function` called in a thread, waited for through any number of cancellations.
+        """Call `function` in a thread and return its result, through any number of cancellations.
 
         A cancellation that came meanwhile is raised afterwards.
         """
+        # No slot: closing must not wait for calls that wait, in turn, for what is being closed.
         job = self._submit(function)
         if await _wait_for(job, _nothing):
             job.result()
@@ -100,6 +103,7 @@ class Workers:
         try:
             return await asyncio.wrap_future(job)
         except asyncio.CancelledError:
+            # `wrap_future` has cancelled the job too: one that has not begun is done, and this wait is short.
             await _wait_for(job, interrupt)
             raise
 
@@ -108,16 +112,16 @@ class Workers:
 
 
 class _Slot:
-    """One slot of a semaphore, given back at the end, or after `slow_seconds` if that is sooner."""
+    """Hold one slot of a semaphore until the end, or for `slow_seconds` if that is shorter."""
 
     def __init__(self, slots: asyncio.Semaphore, slow_seconds: float) -> None:
         self._slots = slots
         self._slow_seconds = slow_seconds
-        self._held = False
+        self._taken = False
 
     async def __aenter__(self) -> None:
         await self._slots.acquire()
-        self._held = True
+        self._taken = True
         self._timer = asyncio.get_running_loop().call_later(self._slow_seconds, self._give_back)
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -125,8 +129,8 @@ class _Slot:
         self._give_back()
 
     def _give_back(self) -> None:
-        if self._held:
-            self._held = False
+        if self._taken:
+            self._taken = False
             self._slots.release()
 
 
@@ -135,8 +139,9 @@ def _nothing() -> None:
 
 
 async def _wait_for(job: Future[T], interrupt: Callable[[], None]) -> bool:
-    """Wait for the thread, interrupting it until it ends; True if the wait was cancelled meanwhile."""
+    """Interrupt the thread until it ends; return whether the wait was cancelled meanwhile."""
     loop = asyncio.get_running_loop()
+    # A future of its own, as a cancelled one of `wrap_future` says nothing about the thread.
     done: asyncio.Future[None] = loop.create_future()
     job.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set_result, None))
     return await wait_through(done, nudge=interrupt, nudge_seconds=INTERRUPT_AGAIN_SECONDS)

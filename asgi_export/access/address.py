@@ -1,4 +1,4 @@
-"""Client addresses as something to limit."""
+"""Client addresses as keys of limits."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 SITE_BITS = 64
-"""Whoever has one IPv6 address has all that begin with these bits. RFC 6177 §2."""
+"""The owner of one IPv6 address has all addresses with the same first bits. RFC 6177 §2."""
 
 
 @lru_cache(maxsize=1024)
 def one_client(address: str) -> str:
-    """What all addresses of one client have in common; the text itself where it is no address.
+    """Return what all addresses of one client have in common; other text is returned unchanged.
 
     >>> one_client("2001:db8:1:2:aaaa::1"), one_client("::ffff:192.0.2.7"), one_client("192.0.2.7")
     ('2001:db8:1:2::/64', '192.0.2.7', '192.0.2.7')

@@ -1,4 +1,4 @@
-"""Who is asking, as it travels with the request from the middleware that knows to those that act on it."""
+"""The caller of a request, set by the middleware that identifies it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from asgi_export.errors import ExportError
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One request's caller: the key of its limits, its plan, and the error that it gets once it was counted.
+    """The caller of one request: the key of its limits, its plan, and its refusal.
 
-    `owner` is a name that is safe in logs. `refusal` is set for a caller without a valid key: guessing keys is
-    limited like everything else, so the limiter comes first.
+    `owner` is a name that is safe in logs. `refusal` is set for a caller without a valid key: the limiter counts the
+    request before it answers with it, so that guessing keys is limited too.
     """
 
     window_key: str
@@ -24,9 +24,9 @@ class Caller:
 
 
 CALLER: Key[Caller] = Key("caller")
-"""Set by the middleware that identifies callers; not set if no keys are configured, and everything is open."""
+"""Set by the middleware that identifies callers; not set if no keys are configured, when everything is open."""
 
 
 def access_of(caller: Caller | None) -> AccessPlan:
-    """The plan that the caller has."""
+    """Return the plan of the caller."""
     return (caller and caller.plan) or OPEN

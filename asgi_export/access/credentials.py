@@ -1,4 +1,4 @@
-"""The key that a request carries."""
+"""Find the API key of a request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KEY_AHEAD = re.compile(r"\?|%3f|api-?key", re.IGNORECASE)
 
 
 def without_key(target: str) -> str:
-    """A path or a target as logs may hold it: without the query, also one whose `?` a careless client encoded.
+    """Cut the query off a path or a target for a log, also one whose `?` a careless client has encoded.
 
     >>> without_key("/api/v1/exports/csv%3FapiKey=K")
     '/api/v1/exports/csv'
@@ -20,9 +20,9 @@ def without_key(target: str) -> str:
 
 
 def key_of(context: RequestContext) -> str:
-    """`apiKey`, else `X-API-Key`, else the bearer token (RFC 6750 §2.1); empty where there is none.
+    """Return `apiKey`, else `X-API-Key`, else the bearer token (RFC 6750 §2.1), else an empty text.
 
-    A query that cannot be read carries no key: the application answers it.
+    A query that cannot be parsed has no key; the application answers it with 400.
     """
     try:
         pairs = context.parameters()

@@ -36,7 +36,7 @@ logger = logging.getLogger("asgi_export.keys")
 
 LOOK_AGAIN_SECONDS = 1.0
 SETTLED_SECONDS = 0.1
-"""What was changed later than that may be half written: an editor or a shell empties a file before it fills it."""
+"""A file changed more recently may be half written: editors and shells empty a file before they fill it."""
 _OWNER = re.compile(r"[A-Za-z0-9._@+-]{1,64}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _BOUNDS = ("exports_at_once", "max_rows", "max_bytes", "bytes_a_day")
@@ -45,10 +45,10 @@ _KEY_NAMES = {"sha256", "plan", "expires"}
 
 
 class KeyFile:
-    """A key ring out of a file. The first read raises `StartupError`; a later one that fails keeps the old keys.
+    """A key ring in a file. The first read may raise `StartupError`; if a later one fails, the old keys stay.
 
-    `ring` looks at the file's identity, size and time once a second at most, and reads it when they changed and
-    nobody is writing it.
+    `ring` checks the identity, size and time of the file once a second at most. It reads the file when they have
+    changed and it is no longer being written.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class KeyFile:
         self._path = path
         self._clock = clock
         self._wall_clock = wall_clock
-        self._mark = self._look()  # before it is read: what is written meanwhile is seen later
+        self._mark = self._look()  # before the read: a change during it is noticed later
         self._ring = read_key_file(path)
         self._look_at = clock() + LOOK_AGAIN_SECONDS
 
     def ring(self) -> KeyRing:
-        """The keys as the file has them, or as it had them when it could last be read."""
+        """Return the keys of the file, as of the last successful read."""
         if self._clock() >= self._look_at:
             mark = self._look()
             being_written = mark != self._mark and self._is_fresh(mark)
@@ -72,11 +72,11 @@ class KeyFile:
         return self._ring
 
     def find(self, key: str) -> Owner | None:
-        """The owner of a key that is known and has not expired."""
+        """Find the owner of a key that is known and has not expired."""
         return self.ring().find(key)
 
     def reload(self) -> None:
-        """Read the file now; one log line says what came of it."""
+        """Read the file now, and log the result in one line."""
         self._mark = self._look()
         try:
             self._ring = read_key_file(self._path)
@@ -86,7 +86,7 @@ class KeyFile:
             logger.info("%s: %d keys", self._path, len(self._ring))
 
     def _is_fresh(self, mark: tuple[int, int, int] | None) -> bool:
-        """Whether it was changed a moment ago; a time to come says nothing."""
+        """Return whether the file was changed a moment ago; a time in the future does not count."""
         return mark is not None and 0 <= self._wall_clock() - mark[2] / 1e9 < SETTLED_SECONDS
 
     def _look(self) -> tuple[int, int, int] | None:
@@ -98,7 +98,7 @@ class KeyFile:
 
 
 def read_key_file(path: Path) -> KeyRing:
-    """The keys of a file. Raises `StartupError`: one line with the place, what came and what was expected."""
+    """Read the keys of a file. Raises `StartupError`: one line with the place, the value and what was expected."""
     document = read_toml(path)
     try:
         return _read(document)

@@ -1,7 +1,7 @@
-"""Who may do what: API keys, their owners, and the plans that say what an owner gets.
+"""API keys, their owners, and the plans of owners.
 
-A key is known by its SHA-256 digest only: keys are random and long, so a plain digest gives nothing away and there
-is nothing to slow down. What is read from a key file is frozen; a changed file is a new `KeyRing`.
+Only the SHA-256 digest of a key is stored. Keys are random and long, so they cannot be guessed from a plain digest,
+and no slow hash is needed. A `KeyRing` never changes; a changed key file makes a new one.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from asgi_export.limiter.sliding_window import Rule
 
 KEY_BYTES = 32
 _INDEX_BYTES = 4
-"""Keys are looked up by so many bytes of their digest, and compared in constant time from there."""
+"""Keys are looked up by so many bytes of their digest; the whole digests are compared in constant time."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessPlan:
-    """What the keys of a plan get; None is no bound.
+    """The bounds and rights of the keys of a plan; None is no bound.
 
-    `rules` are their request limits, none for the service's own. `exports_at_once` are those of a key in all
-    processes that share the leases, `max_rows` and `max_bytes` (before compression) bound one export, `bytes_a_day`
-    (as sent) all that a key exports in any 24 hours. `datasets` are the names that may be read; `columns` those of a
-    dataset, where not all of them may.
+    `rules` are request limits; without any the service's own apply. `exports_at_once` bounds the running exports of a
+    key in all processes that share the leases. `max_rows` and `max_bytes` (before compression) bound one export;
+    `bytes_a_day` (as sent) bounds all exports of a key in any 24 hours. `datasets` are the names that may be read;
+    `columns` narrows the columns of a dataset.
     """
 
     name: str
@@ -41,7 +41,7 @@ class AccessPlan:
     columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def within(self, *, max_rows: int | None, max_bytes: int | None) -> AccessPlan:
-        """The same plan under bounds that hold for everybody: the smaller of two is the one that counts."""
+        """Narrow the plan to general bounds: the smaller of two counts."""
         if max_rows is None and max_bytes is None:
             return self
         return replace(
@@ -49,11 +49,11 @@ class AccessPlan:
         )
 
     def reads(self, dataset: str) -> bool:
-        """Whether the plan may read any of the dataset."""
+        """Return whether the plan may read the dataset."""
         return self.datasets is None or dataset in self.datasets
 
     def reads_column(self, dataset: str, column: str) -> bool:
-        """Whether the plan may read this column of a dataset that it may read."""
+        """Return whether the plan may read this column of a dataset that it may read."""
         allowed = self.columns.get(dataset)
         return allowed is None or column in allowed
 
@@ -63,12 +63,12 @@ def _smaller(one: int | None, other: int | None) -> int | None:
 
 
 OPEN = AccessPlan("open")
-"""What everybody gets where no keys are configured."""
+"""The plan of every caller if no keys are configured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The owner of a key: a name that is safe in logs, a plan, and until when (None is for ever)."""
+    """The owner of a key: a name that is safe in logs, a plan, and an expiry (None is never)."""
 
     name: str
     plan: AccessPlan
@@ -79,7 +79,7 @@ class Owner:
 
 
 class Keys(Protocol):
-    """What knows the owners of keys; `reload` reads them again where they come from somewhere."""
+    """Find the owners of keys; `reload` reads them again, if they come from a file."""
 
     def find(self, key: str) -> Owner | None: ...
     def reload(self) -> None: ...
@@ -94,13 +94,13 @@ class KeyRing:
             self._found.setdefault(digest[:_INDEX_BYTES], []).append((digest, owner))
 
     def reload(self) -> None:
-        """Nothing: a ring does not change."""
+        """Do nothing: a ring does not change."""
 
     def __len__(self) -> int:
         return sum(map(len, self._found.values()))
 
     def find(self, key: str, *, now: datetime | None = None) -> Owner | None:
-        """The owner of a key that is known and has not expired."""
+        """Find the owner of a key that is known and has not expired."""
         digest = digest_of(key)
         for known, owner in self._found.get(digest[:_INDEX_BYTES], ()):
             if hmac.compare_digest(known, digest):
@@ -109,10 +109,10 @@ class KeyRing:
 
 
 def digest_of(key: str) -> bytes:
-    """SHA-256 of the key's UTF-8."""
+    """Return the SHA-256 of the key's UTF-8."""
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
 def new_key() -> str:
-    """A fresh key: 256 random bits, safe in URLs and headers."""
+    """Make a key of 256 random bits, safe in URLs and headers."""
     return f"ax_{secrets.token_urlsafe(KEY_BYTES)}"

@@ -79,6 +79,9 @@ MAX_CHUNK_BYTES = 256 * 1024
 PRODUCER = "asgi-export producer"
 """The name of the tasks that own a source."""
 
+STALL_SECONDS = 60.0
+MAX_SECONDS = 3600.0
+
 BREAK_SECONDS = 1.0
 """Time that a server gets to refuse the body that breaks off: uvicorn waits for its client before it reads it."""
 
@@ -99,8 +102,8 @@ class Ending(StrEnum):
 class Bounds:
     """Seconds that one send, the whole export, leaving the source, and the error marker may take."""
 
-    stall_seconds: float = 60.0
-    max_seconds: float = 3600.0
+    stall_seconds: float = STALL_SECONDS
+    max_seconds: float = MAX_SECONDS
     close_seconds: float = 10.0
     last_words_seconds: float = 5.0
 

@@ -1,4 +1,4 @@
-"""Says who is asking, by the key ring; to be put around `RateLimit`, which counts before it refuses."""
+"""Identify callers by their API keys. Put it around `RateLimit`, which counts a request before it refuses it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CHALLENGE = (b"www-authenticate", b'Bearer realm="exports"')
 
 
 class ApiKeys:
-    """Every request gets a `Caller`: the owner of its key, or a refusal for one whose key is missing or unknown.
+    """Give every request a `Caller`: the owner of its key, or one with a refusal if the key is missing or unknown.
 
-    A known key is limited as its owner's key, the others by client address (see `one_client`). A `KeyFile` is read
-    again when it changes; a `KeyRing` is what the program says.
+    A request with a known key is limited by its owner, any other by its address (see `one_client`). A `KeyFile` is
+    read again when it changes; a `KeyRing` is fixed.
     """
 
     def __init__(self, app: ASGIApp, *, keys: Keys) -> None:

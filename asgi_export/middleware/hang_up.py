@@ -1,4 +1,4 @@
-"""Read again what may have changed, on SIGHUP."""
+"""Reload on SIGHUP."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Action = Callable[[], Awaitable[None] | None]
 class OnHangUp:
     """Call `actions`, one after the other, when the process gets SIGHUP between start-up and shut-down.
 
-    If the signal cannot be had (not the main thread, a system without it) nothing is called. A process whose
-    terminal was closed is ended, as it would be without this: its user has left.
+    Does nothing if the signal cannot be handled (not the main thread, a system without it). A process whose terminal
+    was closed ends, as it would without this middleware.
     """
 
     def __init__(self, app: ASGIApp, actions: Sequence[Action]) -> None:
@@ -43,13 +43,13 @@ class OnHangUp:
         try:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
         except (NotImplementedError, RuntimeError, ValueError, AttributeError):
-            logger.debug("SIGHUP cannot be had here")
+            logger.debug("SIGHUP cannot be handled here")
 
     async def _stop(self) -> None:
         try:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
         except (NotImplementedError, RuntimeError, ValueError, AttributeError):
-            logger.debug("SIGHUP could not be had here")
+            logger.debug("SIGHUP was not handled here")
         if self._running is not None:
             await asyncio.wait([self._running])
 
@@ -68,7 +68,7 @@ class OnHangUp:
 
 
 def _has_terminal() -> bool:
-    """Whether the standard input is a terminal that is still there."""
+    """Return whether the standard input is a terminal that is still open."""
     try:
         return os.isatty(sys.__stdin__.fileno()) if sys.__stdin__ is not None else False
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""What `/metrics` tells, in the Prometheus text format, by prometheus-client (the extra `metrics`).
+"""The metrics of `/metrics`, in the Prometheus text format, by prometheus-client (the extra `metrics`).
 
-With several workers each process writes its metrics into `PROMETHEUS_MULTIPROC_DIR`, which must be set before
-the first import, and any of them answers for all. What a dead process has counted stays; what ran in it does not.
+With several workers each process writes its metrics into `PROMETHEUS_MULTIPROC_DIR`, which must be set before the
+first import, and any of them answers for all. The counters of a dead process remain; its gauges do not.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ except ImportError:  # the service then has no /metrics
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 REFRESH_SECONDS = 1.0
-"""Scrapes come every ten seconds and less often."""
+"""Scrapes come every ten seconds or less often."""
 
 MOST_ENDED = 64
-"""Requests that ended are counted by so many at once, which takes half the time: 0.3 ms."""
+"""Ended requests are counted in batches of this size, which takes half the time: 0.3 ms."""
 
 EXPORT_LABELS = ("dataset", "format")
 EXPORT_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60, 300, 3600)
@@ -50,12 +50,12 @@ LIMITER_SECONDS = (0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0
 
 
 def metrics_available() -> bool:
-    """Whether prometheus-client is installed."""
+    """Return whether prometheus-client is installed."""
     return CollectorRegistry is not None
 
 
 def expect_folder() -> None:
-    """Raise `StartupError` if processes shall leave their figures where they cannot."""
+    """Raise `StartupError` if `PROMETHEUS_MULTIPROC_DIR` is set and is no writable folder."""
     folder = os.environ.get(MULTIPROCESS)
     if folder is None or (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
         return
@@ -63,7 +63,7 @@ def expect_folder() -> None:
 
 
 class _Ended(NamedTuple):
-    """A request that has ended, as it waits to be counted."""
+    """An ended request that waits to be counted."""
 
     status: int
     seconds: float
@@ -75,8 +75,8 @@ class _Ended(NamedTuple):
 class Metrics:
     """The metrics of one service. Labels come from the catalogue and from fixed sets, never from a client.
 
-    `measured` are looked at before an answer, and every `refresh_seconds` between `start` and `stop`. Raises
-    `StartupError` if `PROMETHEUS_MULTIPROC_DIR` is no folder that can be written to.
+    The metrics of `measured` are read before an answer, and every `refresh_seconds` between `start` and `stop`.
+    Raises `StartupError` if `PROMETHEUS_MULTIPROC_DIR` is set and is no writable folder.
     """
 
     def __init__(self, measured: Sequence[Measured] = (), *, refresh_seconds: float = REFRESH_SECONDS) -> None:
@@ -108,11 +108,11 @@ class Metrics:
         self._ended: list[_Ended] = []
 
     async def start(self) -> None:
-        """Look at what is measured from now on."""
+        """Begin to refresh the metrics."""
         self._refreshing = asyncio.create_task(self._refresh(), name="asgi-export metrics")
 
     async def stop(self) -> None:
-        """Look once more, and end it. May be called twice."""
+        """Refresh once more, and stop. May be called twice."""
         task, self._refreshing = self._refreshing, None
         if task is None:
             return
@@ -138,15 +138,15 @@ class Metrics:
         return Histogram(f"asgi_export_{name}", meaning, labels, buckets=buckets, registry=self._registry)
 
     def export_started(self) -> None:
-        """A head of an export is out."""
+        """Count an export whose head has been sent."""
         self._running_here += 1
 
     def export_stopped(self) -> None:
-        """The body of that export is over."""
+        """Count an export whose body has ended."""
         self._running_here -= 1
 
     def answered(self, context: RequestContext, status: int, seconds: float) -> None:
-        """A request has ended; `status` is 0 where there was no answer."""
+        """Count an ended request; `status` is 0 if there was no answer."""
         self._ended.append(_Ended(status, seconds, context.get(ADMISSION), context.get(EXPORT), context.get(RECEIPT)))
         if len(self._ended) >= MOST_ENDED:
             self._count_ended()
@@ -181,7 +181,7 @@ class Metrics:
     def _series_of(
         self, dataset: str, name: str, ending: str
     ) -> tuple[Counter, Counter, Counter, Histogram, Histogram]:
-        """What an export that ended so adds to."""
+        """Return the series that an export with this ending adds to."""
         labels = (dataset, name)
         return (
             self._exports.labels(*labels, ending),
@@ -192,7 +192,7 @@ class Metrics:
         )
 
     def render(self) -> tuple[bytes, bytes]:
-        """The media type, and the text: of all processes where there are several."""
+        """Return the media type and the text, for all processes if there are several."""
         self._look()
         registry = self._registry
         folder = os.environ.get(MULTIPROCESS)
@@ -204,11 +204,11 @@ class Metrics:
 
 
 def forget_the_dead(folder: Path) -> None:
-    """Take the gauges of processes that have ended out of the folder, however they ended: nothing runs in them."""
+    """Remove the gauges of ended processes from the folder, however they ended."""
     for file in folder.glob("gauge_live*_*.db"):
         pid = file.stem.rpartition("_")[2]
         if pid.isdecimal() and not _is_alive(int(pid)):
-            file.unlink(missing_ok=True)  # another worker may have been faster
+            file.unlink(missing_ok=True)  # another worker may have removed it
 
 
 def _is_alive(pid: int) -> bool:
@@ -216,6 +216,6 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it is somebody else's
+    except OSError:  # it belongs to another user
         return True
     return True

@@ -1,7 +1,7 @@
-"""Metrics that are looked at, not counted as requests pass: how full pools are, what the limiter has decided alone.
+"""Metrics that are read, not counted as requests pass: the use of pools, the decisions of the limiter.
 
-Whoever answers `/metrics` can look into its own process only, and what other processes know must be in their files
-by then: so each looks at its own metrics every second, and again before it answers.
+A process that answers `/metrics` can read its own state only; that of other processes must be in their files by then.
+So each process reads its own every second, and again before it answers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from asgi_export.measure import Measured, Metric
 
-with suppress(ImportError):  # nobody makes metrics live then
+with suppress(ImportError):  # then no `LiveMetrics` is made
     from prometheus_client import CollectorRegistry, Counter, Gauge
 
 logger = logging.getLogger("asgi_export")
@@ -24,7 +24,7 @@ logger = logging.getLogger("asgi_export")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a metric means; `grows` is one that never falls, which Prometheus calls a counter."""
+    """The meaning of a metric; `grows` marks one that never falls, a counter of Prometheus."""
 
     meaning: str
     grows: bool = False
@@ -48,7 +48,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
 
 
 class LiveMetrics:
-    """The metrics of `measured`, written into a registry by `refresh`; those of several that are alike are summed."""
+    """Write the metrics of `measured` into a registry; metrics of the same name and source are summed."""
 
     def __init__(self, registry: CollectorRegistry, measured: Sequence[Measured]) -> None:
         def metric(name: str, kind: Kind) -> Any:
@@ -63,7 +63,7 @@ class LiveMetrics:
         self._written: dict[tuple[str, str], float] = {}
 
     def refresh(self) -> None:
-        """Look at all of them, and write what has changed."""
+        """Read all metrics, and write those that have changed."""
         sums: dict[tuple[str, str], float] = {}
         for metric in self._series():
             if metric.name in KINDS:
@@ -76,7 +76,7 @@ class LiveMetrics:
                 self._written[place] = value
 
     def _series(self) -> Iterator[Metric]:
-        """Whoever fails is not asked again: the others and the requests are still to be counted."""
+        """Yield all metrics. An object whose metrics raise is not asked again; the others go on."""
         for measured in list(self._measured):
             try:
                 yield from measured.metrics()

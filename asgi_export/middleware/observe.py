@@ -1,9 +1,9 @@
-"""The outermost middleware: a request id for every answer, and one access log line for every request.
+"""Access log and metrics: one log line for every request.
 
     request_id=… method=GET path=/api/v1/exports/csv status=200 bytes=50667 seconds=0.351 dataset=flights
     format=csv rows=1000 ending="complete"
 
-The query string is never in it, so keys are not, and the path is percent-encoded, so nobody can forge a line.
+The line never has the query string, which may hold a key. The path is percent-encoded, so no client can forge a line.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ MAX_PATH_CHARACTERS = 500
 
 
 class Observe:
-    """Around any ASGI application: makes the record of each request, and logs it when the answer has ended.
+    """Log each request of an ASGI application when its answer has ended.
 
-    With `metrics` it counts what it sees, and answers `/metrics` itself.
+    With `metrics` it also counts them, and answers `/metrics`.
     """
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics | None = None) -> None:
@@ -61,8 +61,8 @@ class Observe:
                 context.set(METRICS_SERVED, self._metrics is not None)
                 await self._app(scope, receive, answer.send)
         finally:
-            answer.ended()
-            if logger.isEnabledFor(logging.INFO):  # `info` would also look up which line of the source logs this
+            answer.end()
+            if logger.isEnabledFor(logging.INFO):  # `info` would also look up the line of the source
                 line = access_line(scope, context, answer.status, answer.bytes, answer.seconds)
                 logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, line, (), None))
 
@@ -78,7 +78,7 @@ async def _send_metrics(context: RequestContext, send: Send, metrics: Metrics) -
 
 
 class _Answer:
-    """One answer as it passes: its status, its bytes, its time."""
+    """Measure one answer as it passes: its status, its bytes, its time."""
 
     def __init__(self, send: Send, context: RequestContext, metrics: Metrics | None) -> None:
         self._context = context
@@ -91,10 +91,10 @@ class _Answer:
         self._export_running = False
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Pass a message on. Raises `OSError` alone, which everybody further in takes as a client that left.
+        """Pass a message on. Raises only `OSError`, which applications take for a client that has left.
 
-        Once a request turns out to be broken in its body, uvicorn answers it itself, and h11's own exceptions
-        come out of `send`: nobody here is at fault.
+        If the body of a request turns out to be malformed, uvicorn answers it itself, and exceptions of h11 come out
+        of `send`: that is no fault of the application.
         """
         try:
             await self._send(message)
@@ -115,7 +115,7 @@ class _Answer:
         elif message["type"] == "http.response.body":
             self.bytes += len(message.get("body", b""))
 
-    def ended(self) -> None:
+    def end(self) -> None:
         self.seconds = time.monotonic() - self._begun
         if self._metrics is None:
             return
@@ -126,9 +126,9 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class AccessLine:
-    """What the access log says of one request, as the message of a record: `str` makes the text, when it is wanted.
+    """The access log line of one request, as the message of a log record; `str` formats it, on demand.
 
-    It holds what may be told and nothing else, however a handler shows it.
+    It has only what may be logged, so any handler may show all of it.
     """
 
     fields: Mapping[str, str | int | float]
@@ -149,7 +149,7 @@ class AccessLine:
 
 
 def access_line(scope: HTTPScope, context: RequestContext, status: int, sent: int, seconds: float) -> AccessLine:
-    """The line of one request; `status` is 0 where the client left before there was an answer."""
+    """Build the line of one request; `status` is 0 if the client left before there was an answer."""
     fields: dict[str, str | int | float] = {
         "request_id": context.request_id,
         "method": _word(scope["method"][:20]),
@@ -175,5 +175,5 @@ def _word(text: str) -> str:
 
 @lru_cache(maxsize=256)
 def _path(path: str) -> str:
-    """A path as a log holds it: one word, and without a key."""
+    """Encode a path for the log: as one word, and without a key."""
     return quote(without_key(path), safe="/", errors="replace")

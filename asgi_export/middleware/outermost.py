@@ -1,4 +1,4 @@
-"""What stands around a whole service that reads no request bodies and speaks no websockets."""
+"""The outermost middleware of a service that reads no request bodies and has no websockets."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from asgi_export.asgi.message import ASGIApp
 class Outermost:
     """Wrap the whole service: make the context of each request, watch its disconnect, refuse websockets.
 
-    Applications inside read no body: they see an empty one, and then the disconnect. The watch may outlive the
-    answer by as long as the client takes, since the rest of a body is still to be dropped.
+    Applications inside get an empty body, and then the disconnect. The watch may outlive the answer until the client
+    has sent the rest of its body, which is dropped.
 
-    A websocket is refused by the protocol, which servers answer 403: the applications inside raise for every scope
-    type that they do not know, and here that would be a 500 and a traceback. ASGI WebSocket, Close.
+    A websocket is closed before it is accepted, which servers answer 403: the applications inside raise for every
+    scope type that they do not know, and that would be a 500 with a traceback. ASGI WebSocket, Close.
     """
 
     def __init__(self, app: ASGIApp) -> None:

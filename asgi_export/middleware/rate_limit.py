@@ -1,8 +1,8 @@
 """The limiter as ASGI middleware: an exact sliding window a key, in front of any application.
 
 Heads follow draft-ietf-httpapi-ratelimit-headers-11: `RateLimit-Policy: "default";q=60;w=60` and
-`RateLimit: "default";r=59;t=60`. They go on every answer that passes through, and all their figures come out of
-the decision that admitted or refused the request.
+`RateLimit: "default";r=59;t=60`. Every answer that passes gets them, with the numbers of the decision that admitted
+or refused the request.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ MAX_KEY_CHARACTERS = 64
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What the limiter made of one request, and the seconds that it took.
+    """The limiter's decision on one request, and the seconds that it took.
 
-    `decision` is `admitted`, `refused`, or `unavailable` if the store gave none.
+    `decision` is `admitted`, `refused`, or `unavailable` if the store did not decide.
     """
 
     decision: str
@@ -47,12 +47,12 @@ ADMISSION: Key[Admission] = Key("admission")
 
 
 class RateLimit:
-    """Admits at most `limit` requests of a key in any `window_seconds`; the others are answered 429.
+    """Admit at most `limit` requests of a key in any `window_seconds`; answer the others 429.
 
-    The key is the query's `apiKey`, else `X-API-Key`, else the bearer token, else ``anonymous``, and each string is
-    a window of its own; where `ApiKeys` is around it, that says who is asking and by which rules. `/healthz`,
-    `/readyz`, `/metrics` and every `OPTIONS` (a preflight has no key) pass uncounted, and so does what is no HTTP.
-    Several windows at once are given as `rules`.
+    The key is the query's `apiKey`, else `X-API-Key`, else the bearer token, else ``anonymous``; each string has a
+    window of its own. With `ApiKeys` around it, the caller's own key and rules apply. `/healthz`, `/readyz`,
+    `/metrics`, every `OPTIONS` (a preflight has no key) and everything but HTTP pass uncounted. Pass `rules` for
+    several windows at once.
     The store is started and closed with the lifespan; the default is a `MemoryStore`, exact for one process.
     """
 
@@ -127,14 +127,14 @@ def _add_check(context: RequestContext, store: Store) -> None:
 
 
 def stored_key(key: str) -> str:
-    """The key itself, or its digest where it is long: a megabyte of key shall not be a megabyte of memory."""
+    """Return the key, or its digest if it is long, so that a megabyte of key takes no megabyte of memory."""
     if len(key) <= MAX_KEY_CHARACTERS:
         return key
     return "blake2b:" + hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=24).hexdigest()
 
 
 def limit_headers(decision: Decision) -> list[Header]:
-    """`RateLimit-Policy` with every rule and `RateLimit` with the tightest one, by revision 11 of the draft."""
+    """Build `RateLimit-Policy` with every rule and `RateLimit` with the tightest one, by revision 11 of the draft."""
     states = decision.states
     tightest = states[0] if len(states) == 1 else min(states, key=_tightness)
     limit = f'"{tightest.rule.name}";r={tightest.remaining};t={tightest.reset_seconds}'
@@ -143,7 +143,7 @@ def limit_headers(decision: Decision) -> list[Header]:
 
 @lru_cache(maxsize=256)
 def _policy(rules: tuple[Rule, ...]) -> Header:
-    """Rules are the operator's, so there are few."""
+    """Build the policy header, cached: rules are the operator's, so there are few."""
     items = ", ".join([f'"{rule.name}";q={rule.limit};w={rule.window_seconds}' for rule in rules])
     return (b"ratelimit-policy", items.encode())
 
@@ -153,7 +153,7 @@ def _tightness(state: RuleState) -> tuple[int, int]:
 
 
 def refusal(decision: Decision) -> TooManyRequests:
-    """The error of a refused request; `violated-policies` is the extension member that the draft defines."""
+    """Make the error of a refused request; `violated-policies` is the extension member that the draft defines."""
     violated = [state.rule for state in decision.states if state.remaining == 0]
     allowed = " and ".join([f"{rule.limit} requests in any {rule.window_seconds} s" for rule in violated])
     wait = decision.retry_after_seconds

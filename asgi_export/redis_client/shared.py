@@ -34,7 +34,7 @@ OnFailure: TypeAlias = Literal["local", "allow", "deny"]
 POLICIES: tuple[OnFailure, ...] = ("local", "allow", "deny")
 
 BOUND_SECONDS = 0.05
-"""The wait for an answer that a request bears at most."""
+"""The longest time that a request waits for an answer."""
 
 _PING = pack(b"PING")
 _MEMORY = pack(b"INFO", b"memory")

@@ -25,13 +25,13 @@ class HypercornServer:
         self._closing = asyncio.Event()
 
     async def serve(self) -> None:
-        """Until `close`, or until the start has failed."""
+        """Serve until `close`, or until the start has failed."""
         await serve(self._app, self._config, shutdown_trigger=self._closing.wait)
 
     def close(self, seconds: float) -> None:
-        """Stop accepting, and leave connections so long to end.
+        """Stop accepting, and give connections `seconds` to end.
 
-        Connections of HTTP/2 that Hypercorn cuts down then fail in its own hands, each with a traceback.
+        HTTP/2 connections that Hypercorn cancels then fail inside it, each with a traceback: these are not logged.
         """
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
@@ -40,7 +40,7 @@ class HypercornServer:
 
 
 def make_server(app: ASGIApp, settings: Settings, listening: socket.socket) -> HypercornServer:
-    """Hypercorn as exports need it. Made while the event loop runs."""
+    """Configure Hypercorn for exports. Call it while the event loop runs."""
     config = Config()
     config.bind = [f"fd://{listening.detach()}"]
     config.backlog = BACKLOG

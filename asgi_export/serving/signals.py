@@ -1,4 +1,4 @@
-"""What a serving process is told from outside: to drain, and to force."""
+"""Signals and commands that end a serving process: drain and force."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FORCE = "force"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 TWICE_SECONDS = 0.25
-"""Signals closer together are one: shells, containers and wrappers pass on what the process has got already."""
+"""Signals closer together count as one: shells, containers and wrappers repeat a signal that the process has got."""
 
 
 class StopSignals:
-    """Two events of one event loop, which signal handlers and threads may set. Made while that loop runs."""
+    """Two events of the running event loop, which signal handlers and threads may set."""
 
     def __init__(self) -> None:
         self.draining = asyncio.Event()
@@ -27,7 +27,7 @@ class StopSignals:
         self._loop = asyncio.get_running_loop()
 
     def drain(self) -> None:
-        """Answer new requests 503, and end when the running exports have."""
+        """Answer new requests 503, and end when the running exports have ended."""
         self._tell(self.draining)
 
     def force(self) -> None:
@@ -36,12 +36,12 @@ class StopSignals:
         self._tell(self.forced)
 
     def _tell(self, event: asyncio.Event) -> None:
-        with suppress(RuntimeError):  # the loop has been closed: the end is over
+        with suppress(RuntimeError):  # the loop has been closed: the process is ending
             self._loop.call_soon_threadsafe(event.set)
 
 
 class OnSignal:
-    """A signal handler: the first signal calls `drain`, another one `force`."""
+    """Handle signals: the first one calls `drain`, a later one `force`."""
 
     def __init__(
         self, drain: Callable[[], None], force: Callable[[], None], clock: Callable[[], float] = time.monotonic
@@ -60,8 +60,8 @@ class OnSignal:
             self._force()
 
 
-class Held:
-    """A signal handler that keeps a signal for the next one."""
+class DeferredSignal:
+    """Handle signals by remembering that one came, for the next handler."""
 
     def __init__(self) -> None:
         self.came = False
@@ -71,17 +71,17 @@ class Held:
 
 
 def hold_signals() -> None:
-    """Have signals wait for `on_signals`: who has read where the service is may end it before it is there."""
-    held = Held()
+    """Defer signals until `on_signals`: the address is printed before the server runs, and a signal may come then."""
+    deferred = DeferredSignal()
     for number in SIGNALS:
-        signal.signal(number, held)
+        signal.signal(number, deferred)
 
 
 @contextmanager
 def on_signals(handler: OnSignal) -> Iterator[None]:
-    """Give signals to the handler. Afterwards they are ignored, so that none spoils a clean end."""
+    """Handle signals inside the block. Afterwards they are ignored, so that none disturbs a clean end."""
     before = [signal.signal(number, handler) for number in SIGNALS]
-    if any(isinstance(found, Held) and found.came for found in before):
+    if any(isinstance(found, DeferredSignal) and found.came for found in before):
         handler()
     try:
         yield
@@ -92,31 +92,31 @@ def on_signals(handler: OnSignal) -> Iterator[None]:
 
 @contextmanager
 def signals_of_process() -> Iterator[StopSignals]:
-    """StopSignals of a process that runs alone."""
+    """Make the StopSignals of a single process."""
     signals = StopSignals()
     with on_signals(OnSignal(signals.drain, signals.force)):
         yield signals
 
 
 @contextmanager
-def signals_of_worker(words: Connection) -> Iterator[StopSignals]:
-    """StopSignals of a worker: the words of its supervisor, whose death means to drain too.
+def signals_of_worker(commands: Connection) -> Iterator[StopSignals]:
+    """Make the StopSignals of a worker, set by commands of its supervisor; the death of the supervisor drains too.
 
-    SIGTERM is to drain and SIGINT is left to the supervisor: service managers send the one, terminals the other,
-    to all processes at once, and the supervisor passes it on; that must not count twice.
+    SIGTERM drains, and SIGINT is left to the supervisor. Service managers send the one, terminals the other, to all
+    processes at once, and the supervisor passes it on; that must not count twice.
     """
     signals = StopSignals()
     signal.signal(signal.SIGTERM, lambda *_: signals.drain())
-    Thread(target=_listen, args=(words, signals), name="asgi-export signals", daemon=True).start()
+    Thread(target=_listen, args=(commands, signals), name="asgi-export signals", daemon=True).start()
     try:
         yield signals
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _listen(words: Connection, signals: StopSignals) -> None:
-    told = {DRAIN: signals.drain, FORCE: signals.force}
+def _listen(commands: Connection, signals: StopSignals) -> None:
+    actions = {DRAIN: signals.drain, FORCE: signals.force}
     with suppress(EOFError, OSError):
         while True:
-            told[words.recv()]()
+            actions[commands.recv()]()
     signals.drain()

@@ -1,4 +1,4 @@
-"""Several workers on one listening socket: started, replaced when they die, and ended together."""
+"""Start several workers on one listening socket, replace those that die, and end them together."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ logger = logging.getLogger("asgi_export")
 HANG_UP = "hang up"
 
 END_SECONDS = CLOSE_SECONDS + 15.0
-"""What a worker may take for its end after `drain_seconds`: longer than a thread takes to be given up."""
+"""Time for a worker to end after `drain_seconds`: longer than the wait for a stuck thread."""
 
 LEAST_SECONDS = 1.0
-"""Workers that die sooner are replaced that long after their start: starting one is work."""
+"""The least time between the starts of a worker and of its replacement, as starting one takes a processor."""
 
 FAILED_STARTS = (1, NOT_STARTED)
-"""Exit codes of a worker that would fail in the same way again."""
+"""Exit codes of a worker whose replacement would fail in the same way."""
 
 Work = Callable[[socket.socket, Connection], None]
 
@@ -36,15 +36,15 @@ Work = Callable[[socket.socket, Connection], None]
 @dataclass(frozen=True, slots=True)
 class _Worker:
     process: SpawnProcess
-    words: Connection
+    commands: Connection
     started: float
 
 
 class Supervisor:
-    """Keeps `count` processes running `work` until a signal ends them.
+    """Keep `count` processes running `work` until a signal ends them.
 
-    SIGINT and SIGTERM have them drain, a second one has them force, SIGHUP goes to all of them. A worker that has
-    not ended `END_SECONDS` after its `drain_seconds` is killed. Where the supervisor is killed, they drain.
+    SIGINT and SIGTERM drain them, a second one forces them to end, SIGHUP is passed on. A worker that has not ended
+    `END_SECONDS` after `drain_seconds` is killed. If the supervisor is killed, the workers drain.
     """
 
     def __init__(self, work: Work, listening: socket.socket, *, count: int, drain_seconds: float) -> None:
@@ -58,9 +58,9 @@ class Supervisor:
         self._exit_code = 0
 
     def run(self) -> int:
-        """Start the workers and return when all have ended: 0, or 1 where one could not start or had to be killed."""
+        """Run the workers until all have ended; return 0, or 1 if one could not start or had to be killed."""
         signal.signal(signal.SIGHUP, lambda *_: self._signalled.send(HANG_UP))
-        resource_tracker.ensure_running()  # when it starts it lets signals through; see `_start`
+        resource_tracker.ensure_running()  # before `_start` blocks signals, as starting it unblocks them
         with on_signals(OnSignal(lambda: self._signalled.send(DRAIN), lambda: self._signalled.send(FORCE))):
             for _ in range(self._count):
                 self._start()
@@ -69,16 +69,18 @@ class Supervisor:
 
     def _watch(self) -> None:
         while self._workers:
-            patience = None if self._give_up_at is None else max(self._give_up_at - time.monotonic(), 0.0)
-            ready = wait([self._signals, *(worker.process.sentinel for worker in self._workers)], patience)
+            timeout = None if self._give_up_at is None else max(self._give_up_at - time.monotonic(), 0.0)
+            # Signals interrupt anything here, so their handlers only write to a pipe; all work is done in this loop.
+            ready = wait([self._signals, *(worker.process.sentinel for worker in self._workers)], timeout)
+            # A signal comes before the dead: after DRAIN none of them is replaced.
             if self._signals in ready:
                 self._handle(self._signals.recv())
             elif not ready:
                 self._kill()
-            self._bury()
+            self._reap()
 
     def _start(self) -> None:
-        """Start a worker. SIGINT is blocked in it for good, SIGHUP until it can handle it: both would kill it."""
+        """Start a worker. It blocks SIGINT for good, and SIGHUP until it handles it: both would kill it before."""
         theirs, ours = Pipe(duplex=False)
         process = get_context("spawn").Process(target=self._work, args=(self._listening, theirs))
         held = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
@@ -86,13 +88,13 @@ class Supervisor:
             process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        theirs.close()
+        theirs.close()  # the worker has a copy; with this one open, sending to a dead worker would not fail
         self._workers.append(_Worker(process, ours, time.monotonic()))
 
-    def _handle(self, word: str) -> None:
-        if word == DRAIN:
+    def _handle(self, command: str) -> None:
+        if command == DRAIN:
             self._end()
-        elif word == FORCE:
+        elif command == FORCE:
             self._tell(FORCE)
         else:
             self._hang_up()
@@ -104,13 +106,13 @@ class Supervisor:
 
     def _end(self) -> None:
         self._give_up_at = time.monotonic() + self._drain_seconds + END_SECONDS
-        self._listening.close()  # or clients would wait here for nobody after the last worker
+        self._listening.close()  # else clients could still connect after the last worker, and get no answer
         self._tell(DRAIN)
 
-    def _tell(self, word: str) -> None:
+    def _tell(self, command: str) -> None:
         for worker in self._workers:
-            with suppress(OSError):  # it has just ended
-                worker.words.send(word)
+            with suppress(OSError):  # the worker has just ended
+                worker.commands.send(command)
 
     def _kill(self) -> None:
         for worker in self._workers:
@@ -119,12 +121,12 @@ class Supervisor:
             worker.process.kill()
             worker.process.join()
 
-    def _bury(self) -> None:
-        """Take leave of workers that have ended, and replace them unless it is the end."""
+    def _reap(self) -> None:
+        """Remove ended workers, and replace them unless the end has begun."""
         dead = [worker for worker in self._workers if worker.process.exitcode is not None]
         self._workers = [worker for worker in self._workers if worker not in dead]
         for worker in dead:
-            worker.words.close()
+            worker.commands.close()
             if self._give_up_at is None:
                 self._replace(worker)
 
@@ -135,5 +137,6 @@ class Supervisor:
             self._end()
             return
         logger.error("worker %d has ended (exit code %s); another one is started", process.pid, process.exitcode)
+        # A pause that a signal ends at once. The replacement still starts then, and drains with the others.
         self._signals.poll(max(worker.started + LEAST_SECONDS - time.monotonic(), 0.0))
         self._start()

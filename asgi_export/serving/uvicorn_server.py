@@ -23,11 +23,11 @@ class UvicornServer:
         self._listening = listening
 
     async def serve(self) -> None:
-        """Until `close`, or until the start has failed."""
+        """Serve until `close`, or until the start has failed."""
         await self._server.serve(sockets=[self._listening])
 
     def close(self, seconds: float) -> None:
-        """Stop accepting, and leave connections so long to end; those that do not are no error to log."""
+        """Stop accepting, and give connections `seconds` to end; those that do not are not logged as errors."""
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._server.config.timeout_graceful_shutdown = ceil(seconds)
         self._server.should_exit = True
@@ -36,12 +36,12 @@ class UvicornServer:
 class _WithoutSignals(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """None: they are for the process, which lets the exports end first."""
+        """Capture none: the process handles signals, and lets the exports end first."""
         yield
 
 
 def make_server(app: ASGIApp, settings: Settings, listening: socket.socket) -> UvicornServer:
-    """Uvicorn as exports need it."""
+    """Configure uvicorn for exports."""
     config = uvicorn.Config(
         app,
         http="h11",  # httptools sends chunks to HTTP/1.0 clients; exports are as fast. RFC 9112 §6.1

@@ -21,13 +21,13 @@ def say(word: str) -> None:
     os.write(1, f"{word} {os.getpid()}\n".encode())
 
 
-def obeys(listening: socket.socket, words: Connection) -> None:
+def obeys(listening: socket.socket, commands: Connection) -> None:
     """Drains until it is told to force."""
-    asyncio.run(_obey(words))
+    asyncio.run(_obey(commands))
 
 
-async def _obey(words: Connection) -> None:
-    with signals_of_worker(words) as signals:
+async def _obey(commands: Connection) -> None:
+    with signals_of_worker(commands) as signals:
         say("started")
         await signals.draining.wait()
         say("drains")
@@ -35,14 +35,14 @@ async def _obey(words: Connection) -> None:
         say("hurries")
 
 
-def ends(listening: socket.socket, words: Connection) -> None:
+def ends(listening: socket.socket, commands: Connection) -> None:
     """Ends when it is told to drain."""
     say("started")
-    words.recv()
+    commands.recv()
     say("ends")
 
 
-def hangs(listening: socket.socket, words: Connection) -> None:
+def hangs(listening: socket.socket, commands: Connection) -> None:
     """Does nothing of what it is told."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     say("started")
@@ -50,23 +50,23 @@ def hangs(listening: socket.socket, words: Connection) -> None:
         signal.pause()
 
 
-def dies(listening: socket.socket, words: Connection) -> None:
+def dies(listening: socket.socket, commands: Connection) -> None:
     """Does not get far."""
     say("started")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fails(listening: socket.socket, words: Connection) -> None:
+def fails(listening: socket.socket, commands: Connection) -> None:
     """Cannot start."""
     say("started")
     sys.exit(3)
 
 
-def counts_hang_ups(listening: socket.socket, words: Connection) -> None:
+def counts_hang_ups(listening: socket.socket, commands: Connection) -> None:
     """Says when it is to read its keys again."""
     signal.signal(signal.SIGHUP, lambda *_: say("hung up"))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])  # as a worker does when it is ready for it
-    ends(listening, words)
+    ends(listening, commands)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def test_orders_by_signals_wake_the_loop() -> None:
 
 
 @pytest.mark.parametrize(("words", "forced"), [([DRAIN], False), ([FORCE], True), ([DRAIN, FORCE], True)])
-def test_orders_by_pipe(words: list[str], forced: bool) -> None:
+def test_commands_by_pipe(words: list[str], forced: bool) -> None:
     async def scenario() -> None:
         theirs, ours = Pipe(duplex=False)
         with theirs, ours, signals_of_worker(theirs) as signals:

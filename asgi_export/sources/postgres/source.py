@@ -62,6 +62,7 @@ from asgi_export.table import Column, Dialect, Selection
 log = logging.getLogger("asgi_export.sources.postgres")
 
 CLOSE_SECONDS = 5.0
+STATEMENT_SECONDS = 3600.0
 
 REFRESH_SECONDS = 60.0
 """For reading a catalogue again, which nobody waits for so long."""
@@ -124,7 +125,7 @@ class PostgresSource:
         name: str | None = None,
         max_connections: int = 10,
         wait_seconds: float = 5.0,
-        statement_seconds: float = 3600.0,
+        statement_seconds: float = STATEMENT_SECONDS,
         connect_seconds: float = 5.0,
     ) -> None:
         self._dsn = dsn
