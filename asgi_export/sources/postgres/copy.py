@@ -1,15 +1,19 @@
-"""The text of one `COPY … TO STDOUT`, pulled a chunk at a time.
+"""The text of one `COPY … TO STDOUT`, pulled a chunk at a time without a task or a queue.
 
 Theory of operation
 -------------------
-asyncpg's `copy_from_query` pushes: it awaits a callback for each block, and reads no further from the socket until
-the callback returns. It runs in a task here; the callback gathers blocks to a chunk, and does not return before that
-chunk has been taken and the next one is wanted. So a client that stalls costs one chunk (64 KiB and a block of at
-most 256 KiB) and what asyncpg has read last, and TCP makes the server wait.
+asyncpg's `copy_from_query` pushes: it awaits a callback for each block, and reads no further from the socket
+until the callback is done. Whoever wants to pull instead needs a task for it and a meeting point, or this: the
+coroutine is not awaited but *stepped*. Futures that it yields are passed on to the event loop, as `await` does;
+what the callback yields is a chunk, and there the stepping ends until the next chunk is wanted. Between two
+steps the coroutine lies still inside the callback. Reading is paused then, so a client that stalls costs one
+chunk (64 KiB and a block of at most 256 KiB) and what asyncpg has read last, and TCP makes the server wait.
 
-`stop` cancels the task. In the callback, or while the server is waited for, that makes asyncpg send a cancel request
-and discard what still arrives. If a block has come in the very same turn of the loop, asyncpg loses the block and the
-query runs on: its connection then refuses the next statement and closes, by which the server ends the query.
+A cancellation while the server is waited for goes through to asyncpg like any exception, and one is thrown in
+by `stop` when the coroutine lies still: in both cases asyncpg sends the server a cancel request, and throws
+away what still arrives. So there is nothing that could be left running. One case asyncpg misses: a cancellation
+in the very turn in which a block has come. It would lose the block and let the query run on; so it is given the
+block, and the cancellation is raised in the callback, from where it asks the server.
 
 The server sends a message a row and a buffer of 8 KiB at a time; chunks of 64 KiB make it an eighth of the
 messages to HTTP. PostgreSQL, Frontend/Backend Protocol, COPY Operations: messages end at row ends.
@@ -18,9 +22,12 @@ messages to HTTP. PostgreSQL, Frontend/Backend Protocol, COPY Operations: messag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
-from functools import partial
+import types
+from collections.abc import Callable, Coroutine, Generator
+from dataclasses import dataclass
+from typing import Any
 
 from asgi_export.sources.postgres.driver import Connection
 from asgi_export.table import Dialect
@@ -29,6 +36,11 @@ CHUNK_BYTES = 64 * 1024
 
 PATIENCE_SECONDS = 0.02
 """A block is not kept for more to come when the one before it is as long ago: a slow query trickles."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    text: bytes
 
 
 class CopyText:
@@ -46,8 +58,7 @@ class CopyText:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._copy = partial(
-            connection.copy_from_query,
+        self._copy: Coroutine[Any, Any, str] | None = connection.copy_from_query(
             sql,
             output=self._collect,
             format="csv",
@@ -57,45 +68,59 @@ class CopyText:
             encoding="UTF8",
         )
         self._clock = clock
-        self._task: asyncio.Task[str] | None = None
-        self._wanted, self._ready = asyncio.Event(), asyncio.Event()
         self._blocks: list[bytearray] = []
         self._size = 0
         self._last_chunk_at = float("-inf")
+        self._cancelled: asyncio.CancelledError | None = None
 
     async def next(self) -> bytes | None:
         """The next chunk, 64 KiB or a little more where the server is fast enough."""
-        self._wanted.set()
-        if self._task is None:
-            self._task = asyncio.create_task(self._copy())
-            self._task.add_done_callback(self._end)
-        await self._ready.wait()
-        if self._task.done():
-            self._task.result()
-            return self._taken() or None
-        self._ready.clear()
-        return self._taken()
+        return await self._stepped() if self._copy is not None else None
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """Make asyncpg cancel the query where it is still running; may be called again."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])  # at once: asyncpg awaits nothing when it is cancelled
+        copy, self._copy = self._copy, None
+        if copy is None:
+            return
+        # The end was asked for, so how it comes is of no use; a lost connection raises here, too.
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            copy.throw(asyncio.CancelledError())
+        copy.close()
 
-    def _end(self, task: asyncio.Task[str]) -> None:
-        """Wake `next` for good; one that has been stopped does not come for the error."""
-        if not task.cancelled():
-            task.exception()
-        self._ready.set()
+    @types.coroutine
+    def _stepped(self) -> Generator[Any, Any, bytes | None]:
+        """Run the coroutine to its next chunk, its futures awaited by whoever awaits this."""
+        copy = self._copy
+        assert copy is not None  # noqa: S101 - `next` has looked
+        step: Callable[[Any], Any] = copy.send
+        value: Any = None
+        while True:
+            try:
+                yielded = step(value)
+            except BaseException as error:
+                self._copy = None
+                if isinstance(error, StopIteration) and self._cancelled is None:
+                    return self._taken() or None
+                raise self._cancelled or error from None
+            if isinstance(yielded, _Chunk):
+                return yielded.text
+            step, value = copy.send, None
+            try:
+                yield yielded
+            except BaseException as error:  # to be raised where the coroutine waits
+                if isinstance(error, asyncio.CancelledError) and _has_come(yielded):
+                    self._cancelled = error
+                else:
+                    step, value = copy.throw, error
 
     async def _collect(self, block: bytearray) -> None:
-        """The callback of asyncpg: returns at once until a chunk is full or late, then when the next is wanted."""
+        """The callback of asyncpg: comes back at once until a chunk is full or late, then when that is taken."""
+        if self._cancelled is not None:
+            raise self._cancelled
         self._blocks.append(block)
         self._size += len(block)
         if self._size >= CHUNK_BYTES or self._clock() - self._last_chunk_at >= PATIENCE_SECONDS:
-            self._wanted.clear()
-            self._ready.set()
-            await self._wanted.wait()
+            await _until_taken(_Chunk(self._taken()))
             self._last_chunk_at = self._clock()
 
     def _taken(self) -> bytes:
@@ -106,3 +131,13 @@ class CopyText:
         self._blocks.clear()
         self._size = 0
         return text
+
+
+@types.coroutine
+def _until_taken(chunk: _Chunk) -> Generator[_Chunk, None, None]:
+    yield chunk
+
+
+def _has_come(awaited: Any) -> bool:
+    """True for a future that has its result, though whoever awaits it is cancelled in the same turn."""
+    return asyncio.isfuture(awaited) and awaited.done() and not awaited.cancelled()
