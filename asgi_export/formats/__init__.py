@@ -17,7 +17,7 @@ ERROR_LINE = b'"__ERROR__","internal_server_error"'
 """The last line of a broken export for clients that cannot see a broken connection."""
 
 CUT_MESSAGE = b"\xff\xff\xff\xff\x10\x00\x00\x00"
-"""The beginning of an Arrow message of which no more comes: readers take the mere end of a stream for its end.
+"""The beginning of an Arrow message without the rest: readers accept a stream that just stops as complete.
 
 https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
 """
@@ -25,11 +25,11 @@ https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: `encoder` makes the encoder of one export; `delimited` says that ready text may pass.
+    """One format: `encoder` makes the encoder of one export; a `delimited` format passes ready text through.
 
-    `in_threads` is for an encoder that takes long over a batch, whatever the batch is. `compressible`: a content
-    coding is worth its time. Parquet is compressed within (gzip makes it 1.08 times smaller, CSV 4.2 times); Arrow is
-    for readers that take it as it is, and who wants few bytes has Parquet, of a third of the size of gzipped Arrow.
+    `in_threads` marks an encoder that is slow for batches of any kind. `compressible` means that a content coding is
+    worth its time. Parquet is compressed inside (gzip makes it 1.08 times smaller, CSV 4.2 times). Arrow is for
+    readers that use it uncompressed; Parquet has a third of the size of gzipped Arrow.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Format:
 
     @property
     def available(self) -> bool:
-        """Whether the library that it stands on, if any, is installed."""
+        """Whether the library that the format needs, if any, is installed."""
         return not self.library or find_spec(self.library) is not None
 
     def error_marker(self, dialect: Dialect) -> bytes:
@@ -56,19 +56,19 @@ class Format:
 
 
 def _parquet(columns: Sequence[Column], dialect: Dialect) -> Encoder:
-    with _installed():
+    with _require_pyarrow():
         from asgi_export.formats.columnar import ParquetEncoder
     return ParquetEncoder(columns, dialect)
 
 
 def _arrow(columns: Sequence[Column], dialect: Dialect) -> Encoder:
-    with _installed():
+    with _require_pyarrow():
         from asgi_export.formats.columnar import ArrowEncoder
     return ArrowEncoder(columns, dialect)
 
 
 @contextmanager
-def _installed() -> Iterator[None]:
+def _require_pyarrow() -> Iterator[None]:
     """Answer 503 if pyarrow is missing."""
     try:
         with extra("files"):

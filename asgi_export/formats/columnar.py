@@ -1,9 +1,9 @@
-"""Parquet and Arrow: batches of rows or columns as typed columns, streamed a row group or a record batch at a time.
+"""Parquet and Arrow: typed columns, streamed a row group or a record batch at a time.
 
-Importing this room needs pyarrow. The schema is that which the source has told (a source of columns), or that of the
-first batch of columns, or, for rows, what their first `SAMPLE_ROWS` and the source's word say (`schema_of_rows`). It
-is written as soon as it is known. A later value that does not fit ends the export as broken; neither format is then
-readable as a whole one: Parquet lacks its footer, Arrow its end-of-stream marker and its last batch.
+Importing this room needs pyarrow. The schema is that of the source (a source of columns), or that of the first batch
+of columns; for rows, their first `SAMPLE_ROWS` and the declared types determine it (`schema_of_rows`). It is written
+as soon as it is known. A later value that does not fit breaks the export off. No reader takes a broken export for a
+complete one: Parquet lacks its footer, Arrow its end-of-stream marker and its last batch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from asgi_export.table import Batch, Column, Dialect, Row, Rows, flatten
 SAMPLE_ROWS = 4096
 GROUP_ROWS = 128 * 1024
 GROUP_BYTES = 16 * 1024 * 1024
-"""A row group is held in memory until it is whole: readers want large ones, a service small ones."""
+"""A row group is held in memory until it is complete: readers want large ones, a service small ones."""
 
 BATCH_ROWS = 8192
 """Rows of a record batch of an Arrow stream that was made of rows."""
@@ -33,9 +33,9 @@ PARQUET_MAGIC = b"PAR1"
 
 
 class _Sink:
-    """A file to write to, whose bytes are taken away as they come; the position goes on.
+    """A file whose written bytes are taken out again; its position still counts them.
 
-    What begins the file may be put there ahead of its writer, which writes it once more: that is dropped.
+    `prepend` writes the beginning of the file before its writer does; the writer's own beginning is dropped.
     """
 
     closed = False
@@ -43,17 +43,17 @@ class _Sink:
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._position = 0
-        self._ahead = 0
+        self._prepended = 0
 
-    def put_ahead(self, data: bytes) -> None:
+    def prepend(self, data: bytes) -> None:
         self._parts.append(data)
-        self._ahead += len(data)
+        self._prepended += len(data)
 
     def write(self, data: Any) -> int:
         part = bytes(data)
         self._position += len(part)
-        dropped = min(self._ahead, len(part))
-        self._ahead -= dropped
+        dropped = min(self._prepended, len(part))
+        self._prepended -= dropped
         self._parts.append(part[dropped:] if dropped else part)
         return len(part)
 
@@ -81,7 +81,7 @@ class _Sink:
 
 
 class ColumnarEncoder:
-    """What both formats share: rows become columns, batches are collected to groups, and groups are written.
+    """The common part of both formats: convert rows to columns, collect batches into groups, and write groups.
 
     Memory: one group. Raises `SourceFailed` for a value or a batch that does not fit the schema.
     """
@@ -101,7 +101,7 @@ class ColumnarEncoder:
         self._writer: Any = None
 
     def head(self) -> bytes:
-        """What begins the file, as far as it is known before the first rows."""
+        """Return the beginning of the file, as far as it is known before the first rows."""
         self._begin()
         known = schema_of_columns(self._columns)
         if known is not None:
@@ -109,7 +109,7 @@ class ColumnarEncoder:
         return self._sink.take()
 
     def feed(self, batch: Batch) -> bytes:
-        """What a batch has made whole; often nothing."""
+        """Add a batch; return the groups that it completes, often none."""
         if isinstance(batch, bytes):
             raise SourceFailed("a batch of ready text has no types; expected rows or columns")
         if isinstance(batch, Sequence):
@@ -120,17 +120,17 @@ class ColumnarEncoder:
         return self._sink.take()
 
     def flush(self) -> bytes:
-        """The group so far; where no row has come, nothing. Types are those of the rows that have come."""
+        """Write the group so far, if it has rows; this fixes the types by the rows so far."""
         if self.rows:
             self._settle()
             self._write_group()
         return self._sink.take()
 
     def tail(self) -> bytes:
-        """The last group, and what ends the file; a file without rows has its columns all the same."""
+        """Return the last group and the end of the file; a file without rows has columns all the same."""
         self._settle()
         self._write_group()
-        self._opened().close()
+        self._open_writer().close()
         return self._sink.take()
 
     def _add_rows(self, rows: Rows) -> None:
@@ -147,16 +147,16 @@ class ColumnarEncoder:
         if self._schema is None and not self._sample:
             self._fix(self._with_promises(batch.schema.remove_metadata()))
         self._settle()
-        self._add(batch if batch.schema == self._schema else self._fitted(batch))
+        self._add(batch if batch.schema == self._schema else self._fit(batch))
 
     def _with_promises(self, schema: pa.Schema) -> pa.Schema:
-        """The schema of a first batch; a column that it has no type for has the one that its source gives."""
+        """Complete the schema of a first batch: a column of nulls gets the type that its source declares."""
         for place, column in enumerate(self._columns):
             if pa.types.is_null(schema.field(place).type):
                 schema = schema.set(place, pa.field(column.name, promised_type(column)))
         return schema
 
-    def _fitted(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _fit(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         fields = cast("Any", self._schema)
         try:
             columns = [cast_exactly(column, field.type) for column, field in zip(batch.columns, fields, strict=True)]
@@ -194,18 +194,18 @@ class ColumnarEncoder:
         group, self._group = self._group, []
         self._group_size = self._group_bytes = 0
         if group:
-            self._write(self._opened(), pa.Table.from_batches(group, self._schema))
+            self._write(self._open_writer(), pa.Table.from_batches(group, self._schema))
 
-    def _opened(self) -> Any:
+    def _open_writer(self) -> Any:
         if self._writer is None:
             self._writer = self._open(self._sink)
         return self._writer
 
     def _begin(self) -> None:
-        """Put ahead what a file begins with whatever its schema is."""
+        """Prepend the part of the beginning that does not depend on the schema."""
 
     def _begin_with(self, schema: pa.Schema) -> None:
-        """Put ahead what a file begins with by its schema."""
+        """Prepend the part of the beginning that depends on the schema."""
 
     def _open(self, sink: _Sink) -> Any:
         raise NotImplementedError
@@ -218,7 +218,7 @@ class ParquetEncoder(ColumnarEncoder):
     """One Parquet file, a row group at a time. https://parquet.apache.org/docs/file-format/"""
 
     def _begin(self) -> None:
-        self._sink.put_ahead(PARQUET_MAGIC)
+        self._sink.prepend(PARQUET_MAGIC)
 
     def _open(self, sink: _Sink) -> Any:
         return pq.ParquetWriter(pa.PythonFile(sink, mode="w"), self._schema)
@@ -233,7 +233,7 @@ class ArrowEncoder(ColumnarEncoder):
     group_rows = BATCH_ROWS
 
     def _begin_with(self, schema: pa.Schema) -> None:
-        self._sink.put_ahead(schema.serialize().to_pybytes())
+        self._sink.prepend(schema.serialize().to_pybytes())
 
     def _open(self, sink: _Sink) -> Any:
         return pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), self._schema)

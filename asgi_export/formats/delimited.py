@@ -1,14 +1,13 @@
-"""CSV and TSV: RFC 4180 text of batches.
+"""CSV and TSV: batches as text of RFC 4180.
 
-Two roads, one result. The *plain* road formats a whole batch with one `%` operation and then counts bytes
-that may call for quotes: those of delimiter, quote, line feed and carriage return. The shape of the batch puts
-a known number there; when there are no more, no field holds any, none needed quoting, and the text is what
-`csv.writer` would have written (0.18 µs a row of four columns, against 0.52). Every other batch is written
-again by `csv.writer`.
+Two ways with the same result. The *plain* way formats a whole batch with one `%` operation, and then counts the bytes
+that need quotes: delimiter, quote, line feed and carriage return. The shape of the batch puts a known number of them
+there. If there are no more, no field needs quotes, and the text is that of `csv.writer` (0.18 µs a row of four
+columns, instead of 0.52). Every other batch is written again by `csv.writer`.
 
-Known differences from npm's csv-stringify, on purpose: booleans are `true`/`false` (there `1` and empty),
-dates ISO 8601 (there milliseconds), a row whose only field is empty is `""` (there an empty line, which readers
-drop), and formulas are those of `formulas` (there numbers as text are, and a leading line feed is not).
+Intended differences from npm's csv-stringify: booleans are `true`/`false` (there `1` and empty), dates are ISO 8601
+(there milliseconds), a row whose only field is empty is `""` (there an empty line, which readers drop), and formulas
+are those of `formulas` (there numbers as text are formulas, and a leading line feed is not).
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ from asgi_export.table import ArrowArray, ArrowStream, Batch, Column, Dialect, R
 BOM = b"\xef\xbb\xbf"
 
 _NATIVE = frozenset({int, float, str})
-"""Types that `%s` and `csv.writer` write as they shall be; exact types, so `bool` is not one."""
+"""Types that `%s` and `csv.writer` write correctly; exact types, so not `bool`."""
 
 
 class DelimitedEncoder:
-    """Encodes batches of rows, or of ready text, to one dialect of RFC 4180; chunks end at line ends.
+    """Encode batches of rows, or of ready text, in one dialect of RFC 4180; chunks end at line ends.
 
-    `columns` fix the header and the number of fields. Raises `SourceFailed` for a batch with another number
+    `columns` determine the header and the number of fields. Raises `SourceFailed` for a batch with another number
     of fields. Memory: about three times the text of one batch.
     """
 
@@ -56,13 +55,13 @@ class DelimitedEncoder:
         self._columns_text: ArrowText | None = None
 
     def head(self) -> bytes:
-        """The byte order mark and the header line, where the dialect asks for them."""
+        """Return the byte order mark and the header line, if the dialect has them."""
         mark = BOM if self._dialect.bom else b""
         names = self._converted([self._names], {str})
         return mark + (_utf8(self._written(names)) if self._dialect.header else b"")
 
     def feed(self, batch: Batch) -> bytes:
-        """The text of a batch: whole lines."""
+        """Encode a batch as whole lines."""
         if isinstance(batch, bytes):
             self.rows += _count_lines(batch)
             return batch
@@ -76,7 +75,7 @@ class DelimitedEncoder:
         return b""
 
     def tail(self) -> bytes:
-        """Nothing: RFC 4180 has no trailer, which is why a cut is shown by breaking off the connection."""
+        """Return nothing: RFC 4180 has no trailer, so only a broken connection shows that an export was cut."""
         return b""
 
     def _encode_rows(self, rows: Rows) -> bytes:
@@ -104,7 +103,7 @@ class DelimitedEncoder:
         return self._template
 
     def _converted(self, rows: Rows, kinds: set[type]) -> Rows:
-        """The rows with every value as text or number, nulls as the dialect's text."""
+        """Convert every value to text or a number, and nulls to the dialect's text."""
         dialect = self._dialect
         nulls_are_native = not dialect.null and dialect.quote == "minimal"
         needed = kinds - _NATIVE - ({NoneType} if nulls_are_native else set())
@@ -158,13 +157,13 @@ class DelimitedEncoder:
 
 
 class _Lines(list[str]):
-    """A file to `csv.writer` that keeps each line by itself; one `write` is one row."""
+    """A file for `csv.writer` that collects lines; one `write` is one row."""
 
     write = list.append
 
 
 def _guarded(convert: Any, kind: type) -> Any:
-    """`convert`, and then `guarded` for text; numbers and nulls are no formulas."""
+    """Apply `convert`, and then `guarded` to text; numbers and nulls are no formulas."""
     if kind is NoneType or issubclass(kind, Number):
         return convert
 
@@ -176,12 +175,12 @@ def _guarded(convert: Any, kind: type) -> Any:
 
 
 def _utf8(text: str) -> bytes:
-    """UTF-8, with a lone surrogate (which UTF-8 cannot hold) written as its escape."""
+    """Encode as UTF-8; a lone surrogate, which UTF-8 cannot hold, is written as its escape."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def _count_lines(text: bytes) -> int:
-    """Rows in whole lines of CSV: line feeds outside quotes. Each batch starts outside of quotes."""
+    """Count the rows of whole lines of CSV: line feeds outside quotes. Each batch starts outside of quotes."""
     if b'"' not in text:
         return text.count(b"\n")
     return sum(part.count(b"\n") for part in text.split(b'"')[::2])

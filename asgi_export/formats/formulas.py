@@ -1,9 +1,9 @@
-"""Text that a spreadsheet may run as a formula, and the apostrophe that keeps it from doing so.
+"""Escape text that a spreadsheet may run as a formula, by an apostrophe.
 
-One list for batches of rows, whose values are looked at here, and for batches of columns, where pyarrow looks. OWASP,
-CSV Injection; the full-width forms are what spreadsheets take for the ASCII ones.
+The same list serves rows, whose values are matched here, and columns, which pyarrow matches. OWASP, CSV Injection;
+spreadsheets also accept the full-width forms of the ASCII characters.
 
-A text that reads as a number is no formula, and with an apostrophe it would be no number any more.
+Text that is a number is no formula, and with an apostrophe it would no longer be a number.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _is_number = re.compile(NUMBER).fullmatch
 
 
 def guarded(text: str) -> str:
-    """The text, with `'` before it where a spreadsheet may run it.
+    """Put `'` before a text that a spreadsheet may run.
 
     >>> [guarded(text) for text in ("=1+1", "-5.00", "+1e3", "-5+1", "a=b")]
     ["'=1+1", '-5.00', '+1e3', "'-5+1", 'a=b']

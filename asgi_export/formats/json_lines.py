@@ -1,8 +1,8 @@
 """NDJSON: one JSON object a line, RFC 8259, UTF-8.
 
-Numbers are written in full, also integers past 2^53, which readers that hold numbers as doubles round; decimals are
-text, so that nobody rounds them. NaN and the infinities, which JSON does not have, are null. Nested values keep
-their structure, and JSON from the source is passed on as it is; every other value is the text that CSV has for it.
+Numbers are written in full, including integers past 2^53, which readers with doubles round; decimals are text, so
+that no reader rounds them. NaN and the infinities, which JSON does not have, are null. Nested values keep their
+structure, and JSON from the source is passed on unchanged; every other value is its text in CSV.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from asgi_export.table import Batch, Column, Dialect, JsonText, Rows, flatten
 
 
 class JsonLinesEncoder:
-    """Encodes rows and columns as JSON objects by column name; chunks end at line ends.
+    """Encode rows and columns as JSON objects by column name; chunks end at line ends.
 
     Raises `SourceFailed` for a batch with another number of fields. Memory: about three times the text of a batch.
     """
@@ -39,7 +39,7 @@ class JsonLinesEncoder:
         return b""
 
     def feed(self, batch: Batch) -> bytes:
-        """The lines of a batch."""
+        """Encode the lines of a batch."""
         if isinstance(batch, bytes):
             raise SourceFailed("a batch of ready text cannot become JSON; expected rows or columns")
         if not isinstance(batch, Sequence):
@@ -100,7 +100,7 @@ def _float(value: float) -> str:
 
 
 def _spliced(value: str) -> str:
-    """JSON on one line: a line end in valid JSON is white space. RFC 8259 §2."""
+    """Put JSON on one line: a line end in valid JSON is white space. RFC 8259 §2."""
     return value.replace("\n", " ").replace("\r", " ")
 
 

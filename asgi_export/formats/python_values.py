@@ -1,6 +1,6 @@
-"""Values of other libraries in rows, numpy's and pandas' and their like, as the values of Python that equal them.
+"""Convert values of other libraries in rows, such as numpy and pandas, to equal values of Python.
 
-No library is imported: what a value is, its type says by the protocols of Python. An integer has `__index__`
+No library is imported: the protocols of Python tell what a value is. An integer has `__index__`
 (PEP 357), a scalar of numpy `item` and `dtype`, an array `__array__` and a length, a scalar of pyarrow `as_py`.
 A missing value (`NaT`, `<NA>`) is None; NaN is a number and stays one. What no value of Python equals (nanoseconds,
 long doubles) is its exact text.
@@ -21,7 +21,7 @@ ToPython = Callable[[Any], Any]
 OWN = frozenset({NoneType, bool, int, float, str, bytes, bytearray, memoryview, Decimal, UUID}) | frozenset(
     {date, datetime, time, timedelta, list, tuple, dict, set, frozenset}
 )
-"""Exact types that are Python's own: values of these are left alone."""
+"""Exact types that are Python's own: their values are not converted."""
 
 
 def same(value: Any) -> Any:
@@ -30,7 +30,7 @@ def same(value: Any) -> Any:
 
 
 def to_python(value: Any) -> Any:
-    """The value of Python that equals this one.
+    """Convert a value to the equal value of Python.
 
     >>> import numpy
     >>> [to_python(found) for found in (numpy.int64(5), numpy.bool_(True), numpy.float32(0.1), 7)]
@@ -40,7 +40,7 @@ def to_python(value: Any) -> Any:
 
 
 def is_foreign(kinds: Iterable[type]) -> bool:
-    """Whether values of one of these types are to be converted first."""
+    """Return whether values of one of these types must be converted first."""
     return any(TO_PYTHON[kind] is not same for kind in kinds)
 
 
@@ -97,7 +97,7 @@ def _scalar(value: Any) -> Any:
 
 
 def _array(value: Any) -> Any:
-    """A list; an array without dimensions is its scalar, and a record of numpy stays one though it has a length."""
+    """Convert to a list; an array without dimensions to its scalar. A record of numpy stays a record."""
     if getattr(value, "ndim", 1):
         return list(value)
     found = value[()]

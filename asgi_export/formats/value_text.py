@@ -1,8 +1,7 @@
-"""How one value is written as text, the same for every delimited format.
+"""Convert single values to text, the same for every delimited format.
 
-The table is by exact type first, then by `isinstance` for subclasses; what it does not know is `str(value)`.
-Integers and floats are left as they are: `str` of them is already what is wanted, and the encoder's
-formatting does it faster.
+The table is looked up by exact type, then by `isinstance` for subclasses; other values become `str(value)`. Integers
+and floats are not converted: their `str` is correct, and the encoder's formatting is faster.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FULL_DIGITS = 10_000
 
 
 def decimal_text(value: Decimal) -> str:
-    """A decimal in full, never in scientific notation.
+    """Write a decimal in full, never in scientific notation.
 
     >>> decimal_text(Decimal("1.50E+3"))
     '1500'
@@ -36,7 +35,7 @@ def decimal_text(value: Decimal) -> str:
 
 
 def duration_text(value: timedelta) -> str:
-    """A duration as ISO 8601 §5.5.2 writes it, days and smaller, the sign in front.
+    """Write a duration by ISO 8601 §5.5.2, with days and smaller units, and the sign in front.
 
     >>> duration_text(timedelta(days=1, hours=2, microseconds=1500))
     'P1DT2H0.0015S'
@@ -54,12 +53,12 @@ def duration_text(value: timedelta) -> str:
 
 
 def hex_text(value: bytes | bytearray | memoryview) -> str:
-    r"""Bytes as `\x` and lower-case hex, as PostgreSQL writes them."""
+    r"""Write bytes as `\x` and lower-case hex, as PostgreSQL does."""
     return "\\x" + value.hex()
 
 
 def json_text(value: object) -> str:
-    """A nested value as one line of JSON, RFC 8259."""
+    """Write a nested value as one line of JSON, RFC 8259."""
     return json.dumps(_jsonable(value), ensure_ascii=False, separators=(",", ":"))
 
 
@@ -110,7 +109,7 @@ CONVERTERS = Converters({int: _same, float: _same, str: _same})
 
 
 def text_of(value: Any) -> Any:
-    r"""The text of a value that is not null; numbers stay numbers, whose `str` is the text.
+    r"""Convert a value that is not null to text; numbers stay numbers, whose `str` is the text.
 
     >>> [text_of(v) for v in (True, b"\x00\xff", date(2024, 2, 29), {"a": [1, None]}, 7)]
     ['true', '\\x00ff', '2024-02-29', '{"a":[1,null]}', 7]

@@ -1,4 +1,4 @@
-"""Batches of columns from anybody: pyarrow, polars, DuckDB, ADBC, by the Arrow PyCapsule interface.
+"""Batches of columns of any library: pyarrow, polars, DuckDB, ADBC, by the Arrow PyCapsule interface.
 
 https://arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html
 """
@@ -13,11 +13,11 @@ from asgi_export.errors import SourceFailed
 from asgi_export.table import ArrowArray, ArrowStream, Batch
 
 MAX_CELLS = 256 * 1024
-"""Cells that are encoded at once: a table of any size costs the text of so many, some 4 MB, at a time."""
+"""Cells that are encoded at once: a table of any size takes the memory of their text, some 4 MB."""
 
 
 def record_batches(batch: Batch, width: int) -> Iterator[pa.RecordBatch]:
-    """The record batches of a batch of columns, one after the other, without a copy.
+    """Iterate the record batches of a batch of columns, without a copy.
 
     A stream is read as it is asked for. Batches of more than `MAX_CELLS` cells come in slices. Raises
     `SourceFailed` where there are not `width` columns, or where the batch does not speak Arrow.

@@ -1,8 +1,8 @@
-"""Python values and Arrow arrays as arrays of a given type: each value exact, or none at all.
+"""Convert Python values and Arrow arrays to a given type, exactly or not at all.
 
-pyarrow alone is not enough: it makes 1 of 1.5 in `int64`, a day of a datetime in `date32`, a UTC moment of one that
-has no zone, bytes of text, and drops the offset of a time. So each type lists the Python types that it takes, with a
-check where those say too little.
+pyarrow alone converts 1.5 to 1 in `int64`, a datetime to a day in `date32`, a timestamp without a zone to UTC, and
+text to bytes, and drops the offset of a time. So each type lists the Python types that it accepts, with a check if
+those are not enough.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Inexact(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """What a type takes: these Python types (None: whatever it gives back), if `check` agrees, by way of `wide`."""
+    """What a type accepts: these Python types (None: values that it returns unchanged), if `check` agrees."""
 
     is_text: bool
     taken: frozenset[type] | None
@@ -51,7 +51,7 @@ def own_values(values: Values) -> Values:
 
 
 def array_of(kind: pa.DataType, values: Values) -> pa.Array:
-    """An array of the values; text takes every value, as the text that CSV has for it. Raises `Inexact`."""
+    """Make an array of the values; a text type takes every value, as its text in CSV. Raises `Inexact`."""
     rule = _rule(kind)
     kinds = set(map(type, values))
     if not kinds <= OWN and is_foreign(kinds):
@@ -67,7 +67,7 @@ def array_of(kind: pa.DataType, values: Values) -> pa.Array:
         if int in kinds and float in rule.taken:
             values = [float(value) if type(value) is int else value for value in values]
     try:
-        return _made(kind, values, rule)
+        return _build(kind, values, rule)
     except _ERRORS:  # its words quote the value
         raise Inexact(f"a value is no {kind}") from None
 
@@ -97,8 +97,8 @@ def _rule(kind: pa.DataType) -> _Rule:
     return _Rule(pa.types.is_string(kind), taken, check, None if wide == kind else wide)
 
 
-def _made(kind: pa.DataType, values: Values, rule: _Rule) -> pa.Array:
-    """By way of the finest type of the family that Python has, from which pyarrow's own cast is checked."""
+def _build(kind: pa.DataType, values: Values, rule: _Rule) -> pa.Array:
+    """Build the array through the finest type of the family that Python has; the cast from there is checked."""
     if rule.wide is not None:
         return cast_exactly(pa.array(values, rule.wide), kind)
     array = pa.array(values, kind)

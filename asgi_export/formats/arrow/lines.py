@@ -1,4 +1,4 @@
-"""Record batches as lines of JSON, and of delimited text, byte for byte what `csv.writer` makes of the same texts.
+"""Write record batches as lines of JSON or delimited text, with the same bytes as `csv.writer`.
 
 polars writes the lines. It differs from `csv.writer` in four points, which are put right beforehand, a column
 at a time and only where a batch has them: it quotes empty text, does not quote a null's text or a number that
@@ -27,7 +27,7 @@ _IN_NUMBERS = re.compile(r"[0-9A-Za-z+.-]")
 
 
 class ArrowLines:
-    """Writes record batches in one dialect, whose delimiter is one ASCII character. Holds nothing."""
+    """Write record batches in one dialect, whose delimiter is one ASCII character. Has no state."""
 
     def __init__(self, dialect: Dialect, width: int) -> None:
         self._dialect = dialect
@@ -69,7 +69,7 @@ class ArrowLines:
 
 
 def json_lines(batch: pa.RecordBatch, names: Sequence[str]) -> bytes | None:
-    """One JSON object a line; None where a column is nested, whose leaves polars would write its own way."""
+    """Write one JSON object a line; None if a column is nested, as polars writes its leaves differently."""
     if any(is_nested(column.type) for column in batch.columns):
         return None
     file = BytesIO()
@@ -84,7 +84,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _no_nan(array: pa.Array) -> pa.Array:
-    """NaN as `nan`: a column that has one becomes text."""
+    """Write NaN as `nan`: a column with one becomes text."""
     if not pa.types.is_floating(array.type):
         return array
     places = pc.is_nan(array)
@@ -95,13 +95,13 @@ def _no_nan(array: pa.Array) -> pa.Array:
 
 
 def _null_for_empty(array: pa.Array) -> pa.Array:
-    """Polars writes nulls as nothing, and empty text as `""`."""
+    """Make empty text null: polars writes nulls as nothing, and empty text as `""`."""
     empty = pc.equal(array, "")
     return pc.if_else(empty, pa.scalar(None, array.type), array) if pc.any(empty).as_py() else array
 
 
 def _guarded(array: pa.Array) -> pa.Array:
-    """`'` before text that a spreadsheet would run; see `formulas`."""
+    """Put `'` before text that a spreadsheet would run; see `formulas`."""
     places = pc.match_substring_regex(array, _FORMULA_START)
     if not pc.any(places).as_py():
         return array

@@ -1,8 +1,8 @@
-"""The Arrow types of rows: what a column of Python values is, by the values that came first and its source's word.
+"""Choose the Arrow types of rows, by the first values of a column and the type that its source declares.
 
-A type is chosen so that the source's values survive. What has no type of its own (UUIDs, ranges, nested values,
-decimals whose precision nobody declared, values of several kinds) is the text that CSV has for it. A column that has
-no value yet has the type that its source gives for it. The type holds for every later value: `values_for`.
+A type is chosen that holds the source's values exactly. Values without such a type (UUIDs, ranges, nested values,
+decimals of unknown precision, values of several kinds) become their text in CSV. A column without a value yet has the
+type that its source declares. The type is fixed for all later values: `values_for`.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _DECIMAL = re.compile(r"decimal(128|256)\((\d+), (\d+)\)")
 
 
 def schema_of_columns(columns: Sequence[Column]) -> pa.Schema | None:
-    """The schema that the source itself has told, as it is written; None where the rows must tell a type."""
+    """Return the schema that the source declares, as it is written; None if a type depends on the rows."""
     if not columns or not all(isinstance(column.arrow, ArrowSchema) for column in columns):
         return None
     return pa.schema([pa.field(column.name, promised_type(column)) for column in columns])
 
 
 def schema_of_rows(columns: Sequence[Column], rows: Rows) -> pa.Schema:
-    """The schema of these columns, by their values in `rows`; every field may be null."""
+    """Choose the schema of these columns, by their values in `rows`; every field may be null."""
     values = zip(*rows, strict=True) if rows else [()] * len(columns)
     fields = [pa.field(column.name, _type(column, found)) for column, found in zip(columns, values, strict=True)]
     return pa.schema(fields)
 
 
 def values_for(field: pa.Field, values: Sequence[Any]) -> pa.Array:
-    """The values as an array of the field's type. Raises `DoesNotFit` for one that is not exact."""
+    """Convert values to an array of the field's type. Raises `DoesNotFit` for a value that it cannot hold."""
     try:
         return array_of(field.type, values)
     except Inexact:
@@ -48,7 +48,7 @@ def values_for(field: pa.Field, values: Sequence[Any]) -> pa.Array:
 
 
 def promised_type(column: Column) -> pa.DataType:
-    """The type of a column that has no value yet: its source's word, else what its declared type says."""
+    """Return the type of a column without a value yet: that of its source, else that of its declared type."""
     if isinstance(column.arrow, ArrowSchema):
         empty = pa.nulls(0, pa.field(column.arrow).type)
         return portable(pa.RecordBatch.from_arrays([empty], ["a"])).schema.field(0).type
@@ -69,7 +69,7 @@ def _type(column: Column, values: Sequence[Any]) -> pa.DataType:
 
 
 def _guess(column: Column, kinds: set[type], first: Any) -> pa.DataType:
-    """The type of values of these kinds, which may not hold all of them."""
+    """Guess the type of values of these kinds; it may not hold all of them."""
     if kinds <= {int, float}:
         return pa.float64() if float in kinds or is_fractional(column.type) else pa.int64()
     if kinds <= {int, Decimal}:

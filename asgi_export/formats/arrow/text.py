@@ -1,6 +1,6 @@
-"""Arrow batches as delimited text and as rows: what CSV and TSV need of columns.
+"""Convert Arrow batches to delimited text or to rows, for CSV and TSV.
 
-pyarrow and polars are imported when the first batch of columns comes.
+pyarrow and polars are imported with the first batch of columns.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ArrowText:
 
     @staticmethod
     def takes(dialect: Dialect) -> bool:
-        """Whether this dialect can be written here; if not, write `arrow_rows` with `csv.writer`."""
+        """Return whether this dialect can be written here; if not, write `arrow_rows` with `csv.writer`."""
         return dialect.delimiter.isascii()
 
     def encode(self, batch: Batch) -> bytes:
@@ -46,9 +46,9 @@ class ArrowText:
 
 
 def arrow_rows(batch: Batch, width: int) -> list[Row]:
-    """The rows of a batch of columns: None, bool, int, float and str; every other value is its text.
+    """Convert a batch of columns to rows: None, bool, int, float and str; every other value becomes its text.
 
-    Raises as `ArrowText` does. Meant for what rows alone can do: ten times as slow, and all in memory at once.
+    Raises as `ArrowText` does. For dialects that only rows can be written in: ten times slower, and all in memory.
     """
     with extra("files"):
         from asgi_export.formats.arrow.batches import record_batches

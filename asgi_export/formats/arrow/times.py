@@ -1,8 +1,7 @@
-"""Dates, times and durations as text: what `isoformat` writes, for every unit and zone that Arrow has.
+"""Write dates, times and durations like `isoformat`, for every unit and zone that Arrow has.
 
-Seconds have no fraction where there is none, else six digits, or nine where nanoseconds need them. pyarrow's
-cast does the work, four times as fast as a format string; of polars comes the table of time zones, because
-pyarrow looks for one on the machine.
+Seconds have no fraction, or six digits, or nine if nanoseconds need them. The cast of pyarrow does the work, four
+times as fast as a format string. The table of time zones is that of polars, as pyarrow needs one on the machine.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ UTC_NAMES = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu", "Z", "utc"})
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)")
 
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-"""What a second has of each."""
+"""Parts of a second."""
 
 DAY_SECONDS = 86_400
 FAR_SECONDS = 900_000_000_000
@@ -82,7 +81,7 @@ def duration_text(array: pa.Array) -> pa.Array:
 
 
 def _is_near(array: pa.Array, unit: int) -> bool:
-    """Whether pyarrow and polars have the text; a zone's offset needs room in 64 bits."""
+    """Return whether pyarrow and polars can write the value; a zone's offset needs room in 64 bits."""
     bound = min(FAR_SECONDS * unit, 2**63 - 2 * DAY_SECONDS * unit)
     return _lies_within(array, -bound, bound)
 
@@ -93,7 +92,7 @@ def _lies_within(array: pa.Array, low: int, high: int) -> bool:
 
 
 def _each(array: pa.Array, text: Callable[[int], str]) -> pa.Array:
-    """The texts of values that pyarrow and polars have none for, or a wrong one."""
+    """Write values one by one that pyarrow and polars cannot write, or write wrongly."""
     values = array.cast(pa.int32() if array.type.bit_width == 32 else pa.int64()).to_pylist()
     return pa.array([None if value is None else text(value) for value in values], pa.string())
 
@@ -157,7 +156,7 @@ def _local_in_named_zone(utc: pa.Array, zone: str) -> tuple[pa.Array, pa.Array]:
     series = pl.Series(utc)
     try:
         zoned = series.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
-    except pl.exceptions.ComputeError:  # a zone that nobody knows: the moment is known all the same
+    except pl.exceptions.ComputeError:  # an unknown zone: the moment in UTC is known all the same
         return utc, pa.scalar("+00:00")
     local = zoned.dt.replace_time_zone(None)
     offsets = (local - series).dt.total_seconds()
@@ -201,7 +200,7 @@ def _text(array: pa.Array) -> pa.Array:
 
 
 def _with_t(text: pa.Array, width: int) -> pa.Array:
-    """`T` for the blank between date and time: in one step where all texts have the same width."""
+    """Replace the blank between date and time by `T`; in one step if all texts have the same width."""
     count = len(text) - text.null_count
     if pc.sum(pc.binary_length(text)).as_py() != count * width:  # years before 1 or after 9999, or none at all
         return pc.replace_substring(text, " ", "T", max_replacements=1)

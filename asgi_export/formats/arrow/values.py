@@ -1,8 +1,8 @@
-"""Every Arrow type as text, a column at a time: the text that `value_text` gives for Python's values.
+"""Convert every Arrow type to text, a column at a time, with the same text as `value_text` gives Python's values.
 
-`plain` leaves null, boolean, integer, floating-point and string columns as they are and makes text of every
-other; nested values become JSON whose leaves have the text of their type. What Python cannot hold is kept:
-nanoseconds, years past 9999.
+`plain` returns null, boolean, integer, floating-point and string columns unchanged, and converts every other one to
+text; nested values become JSON with the text of their leaves. Values that Python cannot hold stay exact: nanoseconds,
+years past 9999.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ Found = TypeVar("Found")
 MAX_DECIMAL_DIGITS = 76
 
 MAX_TYPES = 1024
-"""Types whose conversion is remembered."""
+"""Types whose conversion is cached."""
 
 
-def _remembered(find: Callable[[pa.DataType], Found]) -> Callable[[pa.DataType], Found]:
-    """Look each type up once, but for extension types, which have no hash where Python code has defined them."""
+def _memoize(find: Callable[[pa.DataType], Found]) -> Callable[[pa.DataType], Found]:
+    """Look up each type once, except extension types, which have no hash if they are defined in Python."""
     remembered = lru_cache(MAX_TYPES)(find)
     return lambda kind: find(kind) if isinstance(kind, pa.BaseExtensionType) else remembered(kind)
 
 
 def plain(array: pa.Array) -> pa.Array:
-    """The column with its values as null, boolean, integer, float or text; nulls stay null."""
+    """Convert a column to null, boolean, integer, float or text; nulls stay null."""
     return _conversion(array.type)(array)
 
 
@@ -61,7 +61,7 @@ def portable(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def portable_array(array: pa.Array) -> pa.Array:
-    """One column as `portable` has it."""
+    """Convert one column as `portable` does."""
     try:
         return _portable(array.type)(array)
     except pa.ArrowInvalid:  # its words quote the value
@@ -69,16 +69,16 @@ def portable_array(array: pa.Array) -> pa.Array:
 
 
 def is_nested(kind: pa.DataType) -> bool:
-    """Whether JSON has a structure for values of this type."""
+    """Return whether JSON has a structure for values of this type."""
     return _json_values(kind) not in (python_values, _json_floats)
 
 
-@_remembered
+@_memoize
 def _conversion(kind: pa.DataType) -> Convert:
     return next((convert for belongs, convert in _CONVERSIONS if belongs(kind)), _as_python_says)
 
 
-@_remembered
+@_memoize
 def _portable(kind: pa.DataType) -> Convert:
     found = next((convert for belongs, convert in _PORTABLE if belongs(kind)), None)
     if found is not None:
@@ -91,7 +91,7 @@ def _with_portable_children(array: pa.Array) -> pa.Array:
     return with_children(array, [portable_array(child) for child in children_of(array)])
 
 
-@_remembered
+@_memoize
 def _json_values(kind: pa.DataType) -> JsonValues:
     return next((values for belongs, values in _JSON if belongs(kind)), python_values)
 
@@ -196,7 +196,7 @@ def _key(key: Any) -> str:
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> Any:
-    """An object; where a name occurs twice, of which readers keep the last only, the pairs themselves."""
+    """Make an object; or a list of pairs if a name occurs twice, as readers would drop all but the last."""
     found = dict(pairs)
     return found if len(found) == len(pairs) else [list(pair) for pair in pairs]
 
@@ -224,7 +224,7 @@ def _json_unions(array: pa.Array) -> list[Any]:
 
 
 def _json_dense(array: pa.Array, places: list[int], offsets: list[int]) -> list[Any]:
-    """Only the part of each child that these rows are of is looked at."""
+    """Convert a dense union; only the part of each child that these rows refer to is read."""
     found: list[Any] = [None] * len(offsets)
     for place in set(places):
         rows = [row for row, one in enumerate(places) if one == place]
@@ -298,7 +298,7 @@ def _portable_extension(array: pa.Array) -> pa.Array:
     return array if _portable(array.type.storage_type) is _same else portable_array(array.storage)
 
 
-def _refused(array: pa.Array) -> pa.Array:
+def _refuse(array: pa.Array) -> pa.Array:
     if not len(array):
         return array
     raise SourceFailed("a batch does not fit its types: no timestamp holds all of its values")
@@ -343,7 +343,7 @@ _JSON: tuple[tuple[Callable[[pa.DataType], bool], JsonValues], ...] = (
 )
 
 _PORTABLE: tuple[tuple[Callable[[pa.DataType], bool], Convert], ...] = (
-    (lambda kind: isinstance(kind, ExactText), _refused),
+    (lambda kind: isinstance(kind, ExactText), _refuse),
     (_is_extension, _portable_extension),
     (_any_of("interval", "union"), plain),
     (_is_text_only_struct, plain),
