@@ -23,7 +23,7 @@ from pyarrow import feather
 
 from asgi_export.formats import FORMATS
 from asgi_export.sources.files import arrow_ipc, parquet
-from asgi_export.sources.files.damage import checked
+from asgi_export.sources.files.damage import check_batch
 from asgi_export.sources.files.source import FileSource
 from asgi_export.table import Dialect, Selection
 
@@ -41,7 +41,7 @@ def tables() -> dict[str, pa.Table]:
 
 def seconds_of(path: Path, format_name: str, *, check: bool) -> float:
     for room in (parquet, arrow_ipc):
-        room.checked = checked if check else lambda batch: batch  # type: ignore[attr-defined]
+        room.check_batch = check_batch if check else lambda batch: batch  # type: ignore[attr-defined]
     (dataset,) = asyncio.run(FileSource(path).start())
     encoder = FORMATS[format_name].encoder(dataset.columns, Dialect())
     cursor: Any = dataset.open(Selection(tuple(column.name for column in dataset.columns)))

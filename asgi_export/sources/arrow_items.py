@@ -1,6 +1,7 @@
-"""Batches of columns that a user's function gives: the asked columns of them, in slices.
+"""Select columns from the batches of a user's function, and cut the batches into slices.
 
-pyarrow is imported with the first one; polars, DuckDB, ADBC and pandas speak to it by the Arrow PyCapsule interface.
+pyarrow is imported with the first batch; polars, DuckDB, ADBC and pandas share theirs by the Arrow PyCapsule
+interface.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from asgi_export.extras import extra
 from asgi_export.table import ArrowArray, ArrowStream
 
 SLICE_CELLS = 64 * 1024
-"""About a megabyte of text: what is encoded between two sends."""
+"""About a megabyte of text, encoded between two sends."""
 
 _ROWS = frozenset({tuple, dict, list})
-"""What most items are: looking for an attribute of a protocol takes ten times as long as looking here."""
+"""The types of most items: checking for a protocol takes ten times as long."""
 
 
 def is_columns(item: object) -> bool:
-    """Whether an item is a batch of columns, not a row or a list of rows."""
+    """Return whether an item is a batch of columns, not a row or a list of rows."""
     return type(item) not in _ROWS and isinstance(item, ArrowArray | ArrowStream)
 
 
 def column_slices(item: Any, columns: Sequence[str], limit: int | None) -> Iterator[Any]:
-    """The record batches of an item, at most `limit` rows of them, each with exactly `columns`, in that order.
+    """Iterate the record batches of an item, `limit` rows at most, with exactly `columns`, in that order.
 
     A stream is read as it is asked for. Raises `SourceFailed` where a column is missing, and `StartupError` where
     pyarrow is.
@@ -33,7 +34,7 @@ def column_slices(item: Any, columns: Sequence[str], limit: int | None) -> Itera
     left = limit
     step = max(1, SLICE_CELLS // len(columns))
     for batch in _record_batches(item):
-        picked = _picked(batch, columns)
+        picked = _pick(batch, columns)
         for start in range(0, picked.num_rows, step):
             found = picked.slice(start, step if left is None else min(step, left))
             yield found
@@ -53,7 +54,7 @@ def _record_batches(item: Any) -> Iterator[Any]:
             yield from reader
 
 
-def _picked(batch: Any, columns: Sequence[str]) -> Any:
+def _pick(batch: Any, columns: Sequence[str]) -> Any:
     missing = [name for name in columns if name not in batch.schema.names]
     if missing:
         raise SourceFailed(f"a batch lacks the column {missing[0]!r}; it has {batch.schema.names!r}")

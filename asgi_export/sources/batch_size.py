@@ -1,7 +1,7 @@
-"""How many rows the next batch should have: few at first, then many, fewer when rows are large.
+"""Adapt the size of batches: few rows at first, then many, and fewer when rows are large.
 
-The first batch is one row, so that the first byte does not wait for a slow query's thousandth; a batch is
-bounded by rows, by cells (the time to encode it) and by the bytes of its values (the memory of one export).
+The first batch is one row, so that the first byte does not wait for the thousandth row of a slow query. Rows, cells
+(the time to encode a batch) and the bytes of values (the memory of an export) bound a batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ GROWTH = 8
 
 
 class BatchSize:
-    """`rows` is the size of the next batch; tell it each batch that came. `columns` is the width of a row."""
+    """Choose the size of the next batch, `rows`; call `came` with each batch. `columns` is the width of a row."""
 
     def __init__(self, columns: int) -> None:
         self.rows = 1

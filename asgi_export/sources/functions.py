@@ -1,4 +1,4 @@
-"""Datasets out of the user's own functions: async or sync generators of tuples, mappings, or lists of them.
+"""Datasets made of a user's functions: async or sync generators of tuples, mappings, or lists of them.
 
 An async generator runs on the event loop and is closed in the task that iterates it. A sync generator runs in
 a worker thread, a batch at a time, and is closed there.
@@ -29,7 +29,7 @@ from asgi_export.sources.batch_size import BatchSize
 from asgi_export.table import Batch, Column, Cursor, Row, Selection
 
 FLUSH_SECONDS = 0.5
-"""Rows are handed over at this distance even when a batch is not full, so that progress shows."""
+"""After this time a batch is passed on even if it is not full, so that progress shows."""
 
 ColumnLike = str | tuple[str, str] | Column
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,14 +75,14 @@ def dataset(
     name: str = "",
     default_limit: int | None = None,
 ) -> Any:
-    """Make a dataset of a function that gives rows.
+    """Make a dataset of a function that returns rows.
 
-    The function takes the `Selection` and gives rows of exactly `selection.columns`, in that order; or it takes
-    nothing and gives full rows, of which the asked columns are picked. It may be an async generator, a sync
-    generator (run in a thread), or any function that returns an iterable at once. Each item is a row (a tuple,
-    or a mapping by column name), a list of rows, or a batch of columns: anything that speaks the Arrow PyCapsule
-    interface (pyarrow, polars, DuckDB), of which the asked columns are picked by name. More rows than
-    `selection.limit` are never asked for, and the generator is closed as soon as the client leaves.
+    The function takes the `Selection` and returns rows of exactly `selection.columns`, in that order; or it takes no
+    argument and returns full rows, from which the selected columns are picked. It may be an async generator, a sync
+    generator (run in a thread), or any function that returns an iterable. Each item is a row (a tuple, or a mapping
+    by column name), a list of rows, or a batch of columns: any object with the Arrow PyCapsule interface (pyarrow,
+    polars, DuckDB), from which columns are picked by name. Iteration stops at `selection.limit` rows, and the
+    generator is closed as soon as the client leaves.
 
     `columns` are names, ``(name, type)`` pairs or `Column`s; `name` is the function's own by default.
 
@@ -108,7 +108,7 @@ def _column(column: ColumnLike) -> Column:
 
 
 class _Shape:
-    """Turns the items of one export into rows in the order of the selection, checked, limited in number."""
+    """Convert the items of one export to rows in the order of the selection; check and limit them."""
 
     def __init__(self, source: FunctionDataset, selection: Selection, *, projects: bool) -> None:
         self._name = source.name
@@ -124,14 +124,14 @@ class _Shape:
         return self._left == 0
 
     def columns(self, item: Any) -> Iterator[Batch]:
-        """The batches of an item of columns, at most as many rows as are still to come."""
+        """Return the batches of an item of columns, cut to the rest of the limit."""
         for batch in column_slices(item, self._columns, self._left):
             if self._left is not None:
                 self._left -= batch.num_rows
             yield batch
 
     def rows(self, item: Any) -> list[Row]:
-        """The rows of one item, at most as many as are still to come."""
+        """Return the rows of one item, cut to the rest of the limit."""
         rows = [self._row(row) for row in item] if type(item) is list else [self._row(item)]
         if self._left is not None:
             rows = rows[: self._left]
@@ -144,10 +144,10 @@ class _Shape:
                 raise SourceFailed(f"{self._name}: a row has {len(item)} fields; expected {self._width}")
             return item if self._picks is None else tuple([item[place] for place in self._picks])
         if isinstance(item, Mapping) or hasattr(item, "keys"):
-            return self._mapped(item)
+            return self._row_of_mapping(item)
         raise SourceFailed(f"{self._name}: a row is {type(item).__name__}; expected a tuple or a mapping")
 
-    def _mapped(self, item: Any) -> Row:
+    def _row_of_mapping(self, item: Any) -> Row:
         try:
             return tuple([item[name] for name in self._columns])
         except (KeyError, IndexError):
@@ -155,9 +155,9 @@ class _Shape:
 
 
 class _Batcher:
-    """Collects the rows of items until there are enough for a batch, or the last one is long enough ago.
+    """Collect the rows of items until a batch is full, or `FLUSH_SECONDS` after the last one.
 
-    So a function that gives a row a second has each of them handed over at once, and not with the next.
+    So each row of a function that yields one a second is passed on at once, and not with the next one.
     """
 
     def __init__(self, shape: _Shape) -> None:
@@ -166,20 +166,20 @@ class _Batcher:
         self._flush_at = 0.0
 
     def add(self, item: Any) -> bool:
-        """Take one item; True when it is time to flush."""
+        """Add one item; return whether it is time to flush."""
         now = time.monotonic()
         self._rows += self._shape.rows(item)
         late = bool(self._rows) and now >= self._flush_at
         return late or len(self._rows) >= self._shape.size.rows or self._shape.done
 
     def columns(self, item: Any) -> Iterator[Batch]:
-        """The rows collected so far, and then the batches of an item of columns."""
+        """Yield the rows collected so far, and then the batches of an item of columns."""
         if self._rows:
             yield self.flush()
         yield from self._shape.columns(item)
 
     def flush(self) -> Batch:
-        """What has been collected, which may be nothing."""
+        """Return the collected rows, which may be none."""
         rows, self._rows = self._rows, []
         self._flush_at = time.monotonic() + FLUSH_SECONDS
         self._shape.size.came(rows)

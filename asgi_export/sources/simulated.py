@@ -1,7 +1,7 @@
-"""The dataset that needs no database: id, name, value, created_at, made up on the fly.
+"""A dataset without a database: id, name, value, created_at, generated on the fly.
 
-Row N is the same in every export: `N,user-N,<two decimals>,<2024 began, plus N milliseconds>`. Made from
-tables, a block at a time: 0.09 µs a row, so that what is measured with it is the road and not the source.
+Row N is the same in every export: `N,user-N,<two decimals>,<start of 2024 plus N milliseconds>`. Rows are made from
+tables, a block at a time, in 0.09 µs each, so that a benchmark measures the export and not the source.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _MAKERS: dict[str, tuple[str, Callable[[int, int], Sequence[Any]]]] = {
 
 @dataclass(frozen=True, slots=True)
 class SimulatedDataset:
-    """`default_limit` rows of made-up users; endless where a selection has no limit."""
+    """`default_limit` rows of generated users; endless if a selection has no limit."""
 
     name: str = "simulated"
     columns: tuple[Column, ...] = tuple(Column(name, kind) for name, (kind, _) in _MAKERS.items())
@@ -77,13 +77,13 @@ async def _cursor(selection: Selection) -> AsyncIterator[AsyncIterator[Batch]]:
         remaining = blocks(selection)
         with suppress(StopIteration):
             while True:
-                yield next(remaining)  # not bound to a name: a stalled export shall not keep its last block
+                yield next(remaining)  # not bound to a name, so that a stalled export does not hold its last block
 
     yield batches()
 
 
 def blocks(selection: Selection) -> Iterator[list[Row]]:
-    """The rows of a selection, block by block; ids start at 1."""
+    """Iterate the rows of a selection, block by block; ids start at 1."""
     makers = [_MAKERS[name][1] for name in selection.columns]
     end = None if selection.limit is None else selection.limit + 1
     first = 1

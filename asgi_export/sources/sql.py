@@ -1,10 +1,10 @@
-"""SQL that is the same in every dialect."""
+"""SQL that is common to all dialects."""
 
 from __future__ import annotations
 
 
 def quoted(identifier: str) -> str:
-    """The identifier in double quotes, whatever it holds. SQL:1992 §5.2, delimited identifier.
+    """Quote an identifier. SQL:1992 §5.2, delimited identifier.
 
     >>> quoted('6" pipe')
     '"6"" pipe"'

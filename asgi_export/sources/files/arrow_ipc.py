@@ -1,4 +1,4 @@
-"""Arrow files and Arrow streams, a record batch at a time, in the thread that asks.
+"""Arrow files and Arrow streams, read a record batch at a time, in the calling thread.
 
 https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc
 """
@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from asgi_export.sources.files.batch_bounds import batch_rows
-from asgi_export.sources.files.damage import checked
+from asgi_export.sources.files.damage import check_batch
 
 
 class ArrowIpc:
@@ -30,7 +30,7 @@ class ArrowIpc:
         """The record batches, cut into bounded ones without a copy."""
         rows = batch_rows(len(names), 1, limit)
         for batch in _batches(_reader(file, names)):
-            checked(batch)
+            check_batch(batch)
             for start in range(0, batch.num_rows, rows):
                 yield batch.slice(start, rows)
 

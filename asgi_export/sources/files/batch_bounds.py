@@ -1,4 +1,4 @@
-"""How many rows a record batch of a file has: bounded in rows, cells and bytes, and no more than are asked for."""
+"""Bound the rows of a record batch of a file, by rows, cells, bytes and the limit."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ BATCH_CELLS = 128 * 1024
 only memory grows."""
 
 BATCH_BYTES = 1024 * 1024
-"""Where values are large, fewer rows."""
+"""Fewer rows if values are large."""
 
 
 def batch_rows(width: int, bytes_a_row: float, limit: int | None) -> int:
-    """Rows of a batch of `width` columns, one at least."""
+    """Return the number of rows of a batch of `width` columns, at least one."""
     rows = min(BATCH_ROWS, BATCH_CELLS // max(1, width), int(BATCH_BYTES // max(1, bytes_a_row)))
     return max(1, rows if limit is None else min(rows, limit))

@@ -1,4 +1,4 @@
-"""One export of files: one file open at a time, its batches brought to the dataset's columns."""
+"""Export files, one open at a time, and conform their batches to the dataset's columns."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from asgi_export.sources.files.listing import Entry, FileChanged, OpenFile, Plac
 
 
 class Reader(Protocol):
-    """How one file of an export is read, for the selected `names`.
+    """Read one file of an export, for the selected `names`.
 
-    `open` tells which columns the file has, and gives its batches of all of the names; an empty one is passed over.
+    `open` returns which columns the file has, and its batches of all names; empty batches are skipped.
     """
 
     @property
@@ -30,11 +30,11 @@ class Reader(Protocol):
 
 
 class FileCursor:
-    """The rows of the files of a place in the batches that a reader gives; a `BlockingCursor`.
+    """Iterate the rows of the files of a place, in the batches of a reader; a `BlockingCursor`.
 
-    The files are those that there are when it is entered. Raises `Unavailable` where a file is missing, does not
-    answer or was written to meanwhile, and `SourceFailed` where it is damaged, where its values do not fit the
-    dataset's types, where no file has a column any more, and after `interrupt`.
+    The files are listed on entry. Raises `Unavailable` if a file is missing, does not answer or was written to
+    meanwhile. Raises `SourceFailed` if it is damaged, if its values do not fit the dataset's types, if no file has a
+    column any more, and after `interrupt`.
     """
 
     def __init__(self, name: str, place: Place, reader: Reader, limit: int | None) -> None:
@@ -64,7 +64,7 @@ class FileCursor:
         return self
 
     def __next__(self) -> Any:
-        """The next batch, of one row at least. No reference to it is kept."""
+        """Return the next batch, of at least one row, and hold no reference to it."""
         try:
             batch = self._next_batch()
         except DAMAGE as error:
@@ -72,7 +72,7 @@ class FileCursor:
         return batch
 
     def interrupt(self) -> None:
-        """Makes the next batch a failure; the one that is being read is small."""
+        """Make the next batch fail; the current one is small, and ends soon."""
         self._interrupted.set()
 
     def _next_batch(self) -> Any:
@@ -87,7 +87,7 @@ class FileCursor:
                 file.check()
                 self._end()
             elif len(batch):
-                return self._limited(batch, file)
+                return self._limit_batch(batch, file)
         raise StopIteration
 
     def _begin(self) -> OpenFile | None:
@@ -100,7 +100,7 @@ class FileCursor:
         return file
 
     def _expect_columns(self, found: set[str]) -> None:
-        """A column may be missing in a file, not in all: then it is gone since the catalogue was read."""
+        """Raise `SourceFailed` for a column that no file has any more; some files may lack it."""
         self._missing -= found
         if self._missing and not self._waiting:
             raise SourceFailed(f"{self._name}: no file has a column {min(self._missing)!r} any more")
@@ -109,8 +109,8 @@ class FileCursor:
         self._batches, self._file = iter(()), None
         self._open.close()
 
-    def _limited(self, batch: Any, file: OpenFile) -> Any:
-        """At most the rows that are left; elsewhere than here, a look at the file is a request, made at the end."""
+    def _limit_batch(self, batch: Any, file: OpenFile) -> Any:
+        """Cut a batch to the rest of the limit, and check the file; a remote one at the end, by one request."""
         if self._left is not None:
             batch = batch[: self._left] if self._left < len(batch) else batch
             self._left -= len(batch)
@@ -119,16 +119,16 @@ class FileCursor:
         return batch
 
     def _failure(self, error: Exception) -> Exception:
-        """What a client may know; the cause, which names the file, is for the log."""
+        """Make the error for the client; its cause, which names the file, is for the log."""
         reason = "a file changed while it was read" if isinstance(error, FileChanged) else "a file could not be read"
         passes = may_pass(error, local=self._place.is_local)
         return (Unavailable if passes else SourceFailed)(f"{self._name}: {reason}")
 
 
 def may_pass(error: Exception, *, local: bool) -> bool:
-    """Whether another try may help: a file that was replaced or is being copied, no answer, no memory.
+    """Return whether another try may help: a file that was replaced or is being copied, no answer, no memory.
 
-    pyarrow raises `OSError` for damage too, then without a number; those of a remote place have none either.
+    pyarrow raises `OSError` for damage too, without an errno; errors of a remote place have none either.
     """
     if isinstance(error, FileChanged | MemoryError):
         return True
@@ -141,9 +141,9 @@ def may_pass(error: Exception, *, local: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ColumnReader:
-    """Record batches of `fields`: columns that a file lacks are null, or what its folders say.
+    """Read record batches of `fields`. A column that a file lacks is null, or the value of its partition.
 
-    A timestamp that its field cannot hold comes in a type that can.
+    A timestamp that its field cannot hold has another type, which can.
     """
 
     kind: Kind
@@ -154,13 +154,13 @@ class ColumnReader:
         return [field.name for field in self.fields]
 
     def open(self, file: OpenFile, limit: int | None) -> tuple[set[str], Iterator[pa.RecordBatch]]:
-        """The columns and batches of one file. Raises `pa.ArrowInvalid` where a value does not fit its field."""
+        """Return the columns and batches of one file. Raises `pa.ArrowInvalid` if a value does not fit its field."""
         found = set(self.kind.schema(file.content()).names)
         wanted = [name for name in self.names if name in found]
         batches = self.kind.batches(file.content(), wanted or sorted(found)[:1], limit)
-        return found, self._conformed(batches, dict(file.entry.partition))
+        return found, self._conform(batches, dict(file.entry.partition))
 
-    def _conformed(
+    def _conform(
         self, batches: Iterator[pa.RecordBatch], partition: Mapping[str, str | None]
     ) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -170,7 +170,7 @@ class ColumnReader:
 
 
 def _column(batch: pa.RecordBatch, field: pa.Field, partition: Mapping[str, str | None]) -> pa.Array:
-    """One column in the dataset's type, or, where that cannot hold a timestamp, in a type that does.
+    """Convert one column to the dataset's type; if that cannot hold a timestamp, to a type that can.
 
     Raises `pa.ArrowInvalid` where a value would be lost.
     """
@@ -183,7 +183,7 @@ def _column(batch: pa.RecordBatch, field: pa.Field, partition: Mapping[str, str 
         return column
     try:
         return column.cast(field.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # its words quote the value
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # the message quotes the value
         if differ_in_units_only(column.type, field.type):
             return column
         raise pa.ArrowInvalid(f"{field.name!r}: a value of {column.type} does not fit {field.type}") from None

@@ -1,19 +1,19 @@
-"""Check what a file says before anything else reads it."""
+"""Validate the batches of a file before their values are used."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
 DAMAGE = (OSError, ValueError, LookupError, OverflowError, MemoryError, pa.ArrowException)
-"""What pyarrow raises over files that are no files of their kind, or are damaged: more than its own errors."""
+"""Errors that pyarrow raises for damaged files and files of another kind: more than its own."""
 
 
-def checked(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch itself. Raises `pa.ArrowInvalid` where a column is not what its type says.
+def check_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Validate a batch and return it. Raises `pa.ArrowInvalid` if a column is not what its type says.
 
-    pyarrow takes offsets, lengths, indices and the encoding of text from an Arrow file as they are, and text from
-    Parquet as well; what reads them later does not look again, and would read memory that is not the file's.
-    The check costs 3 to 10 % of an export (bench/damage.py). The error names the column and no value.
+    pyarrow does not check offsets, lengths, indices and the encoding of text of an Arrow file, nor text of Parquet.
+    Later code trusts them, and would read memory outside of the file. The check costs 3 to 10 % of an export
+    (bench/damage.py). The error names the column and no value.
     """
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if len(column) != batch.num_rows or not _is_valid(column):
@@ -24,6 +24,6 @@ def checked(batch: pa.RecordBatch) -> pa.RecordBatch:
 def _is_valid(column: pa.Array) -> bool:
     try:
         column.validate(full=True)
-    except pa.ArrowInvalid:  # its words may quote a value
+    except pa.ArrowInvalid:  # the message may quote a value
         return False
     return True

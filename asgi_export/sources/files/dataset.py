@@ -1,4 +1,4 @@
-"""The dataset of a file location: its columns, found out at the start."""
+"""The dataset of a file location, whose columns are read at the start."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class FileDataset:
 
 
 def open_dataset(location: str, name: str, options: Pairs = ()) -> FileDataset | JsonDataset:
-    """List the files of a location and read the columns of each. Raises `StartupError`: why, what to do."""
+    """List the files of a location and read the columns of each. Raises `StartupError` with what to do."""
     try:
         place = find_place(location)
         place.expect_no_table_around()
@@ -70,7 +70,7 @@ def open_dataset(location: str, name: str, options: Pairs = ()) -> FileDataset |
         return _json_dataset(name, place, entries, kind)
     schemas = [(entry, _schema(place, entry, kind)) for entry in entries]
     remarks = _remarks(place, entries, kind) if isinstance(kind, Delimited) else ()
-    return FileDataset(name, place, kind, _with_partitions(place, _unified(place, schemas), entries), remarks)
+    return FileDataset(name, place, kind, _with_partitions(place, _unify(place, schemas), entries), remarks)
 
 
 def _json_dataset(name: str, place: Place, entries: Sequence[Entry], kind: JsonLines) -> JsonDataset:
@@ -78,7 +78,7 @@ def _json_dataset(name: str, place: Place, entries: Sequence[Entry], kind: JsonL
     types: dict[str, set[type]] = {}
     for entry in entries:
         with _reading(place, entry), place.open(entry) as file:
-            for key, found in kind.scanned(file.content()).items():
+            for key, found in kind.scan_types(file.content()).items():
                 types.setdefault(key, set()).update(found)
     keys = pa.schema([(key, pa.null()) for key in types])
     folders = list(_with_partitions(place, keys, entries))[len(types) :]
@@ -121,13 +121,13 @@ def _remarks(place: Place, entries: Sequence[Entry], kind: Delimited) -> tuple[s
 
 
 def _label(place: Place, entry: Entry) -> str:
-    """Which of several files; the source's own message names the location already."""
+    """Name one of several files; the source's own message names the location already."""
     return "" if entry.path == place.base else f"{entry.path.removeprefix(place.base).strip('/')} "
 
 
 @contextmanager
 def _reading(place: Place, entry: Entry) -> Iterator[None]:
-    """Make a `StartupError` of what a file raises that is no file of its kind."""
+    """Raise a `StartupError` for the errors of a file that is damaged or of another kind."""
     try:
         yield
     except DAMAGE as error:
@@ -140,7 +140,7 @@ def _schema(place: Place, entry: Entry, kind: Kind) -> pa.Schema:
         with place.open(entry) as file:
             schema = kind.schema(file.content())
         names = Counter(schema.names)
-        str(schema)  # a name within a type may be no UTF-8, and is not looked at before
+        str(schema)  # raises if a name within a type is not UTF-8, which nothing has checked yet
     for name, count in names.items():
         if count > 1:
             raise StartupError(f"{label}has two columns {name!r}; expected each name once")
@@ -149,7 +149,7 @@ def _schema(place: Place, entry: Entry, kind: Kind) -> pa.Schema:
     return pa.schema([field.with_nullable(True).remove_metadata() for field in schema])
 
 
-def _unified(place: Place, schemas: Sequence[tuple[Entry, pa.Schema]]) -> pa.Schema:
+def _unify(place: Place, schemas: Sequence[tuple[Entry, pa.Schema]]) -> pa.Schema:
     whole = schemas[0][1]
     for entry, schema in schemas[1:]:
         try:
@@ -160,7 +160,7 @@ def _unified(place: Place, schemas: Sequence[tuple[Entry, pa.Schema]]) -> pa.Sch
 
 
 def _with_partitions(place: Place, schema: pa.Schema, entries: Sequence[Entry]) -> pa.Schema:
-    """A column that the files hold themselves is theirs."""
+    """Add the columns of partitions, except those that the files have themselves."""
     keys = [tuple(key for key, _ in entry.partition) for entry in entries]
     for entry, found in zip(entries, keys, strict=True):
         if set(found) != set(keys[0]):
@@ -178,7 +178,7 @@ def _partition_type(values: Iterable[str | None]) -> pa.DataType:
 
 
 def _line(error: Exception) -> str:
-    """The error as one line, without the path that pyarrow puts into it."""
+    """Write the error on one line, without the path that pyarrow adds."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return " ".join(str(error).split()) or type(error).__name__

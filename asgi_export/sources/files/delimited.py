@@ -1,11 +1,11 @@
 """CSV and TSV files, read in blocks of whole records.
 
-Such a file has no types, so all of its columns are text: 007 stays 007, and what was written is read. A field
-that is empty and unquoted is null; a quoted one is empty text.
+Such a file has no types, so all columns are text: 007 stays 007. An empty field without quotes is null; with quotes
+it is empty text.
 
-pyarrow parses the blocks, and we cut them: its own streaming reader holds 32 blocks that a thread of its own
-has read ahead, fails at a record that is larger than a block, and takes a file that ends inside quotes for a whole
-one. A cut needs the end of a record, see `records`.
+pyarrow parses the blocks, but they are cut here. Its own streaming reader has a thread that reads 32 blocks ahead,
+fails at a record that is larger than a block, and accepts a file that ends inside quotes. `records` finds the ends of
+records.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024
 MAX_COLUMNS = 100_000
 
 DELIMITERS = (",", ";", "\t", "|")
-"""What a header is looked at for, where nobody named the delimiter."""
+"""Delimiters to look for in a header, if the location names none."""
 
 DELIMITER_NAMES = {"\t": "a tab"}
 
@@ -37,7 +37,7 @@ _NOT_UTF8 = "it is not UTF-8; put ?encoding=latin-1, or what it is, behind the l
 _LONE_CR = "a lone carriage return ends a line; expected a line feed"
 
 _EXCEL_LINE = re.compile(rb'"?sep=([^"\r\n])"?\r?\n')
-"""Excel writes the delimiter into a line of its own before the header, and leaves that line out when it reads."""
+"""Excel writes a line with the delimiter before the header, and skips it when it reads."""
 
 _FIRST_LINE = re.compile(rb'(?:[^"\r\n]++|"[^"]*+"?+)*+')
 _QUOTED_TEXT = re.compile(rb'"[^"]*+"?+')
@@ -59,7 +59,7 @@ class Delimited:
     null: str = ""
 
     def schema(self, file: Readable) -> pa.Schema:
-        """All columns text. Raises where the first records cannot be parsed; of a small file they are all."""
+        """Read the columns, all text. Raises if the first records, or all of a small file, cannot be parsed."""
         reader = _Reader(self, file)
         for block in islice(reader.blocks, 2):  # the first may hold the header alone
             if any(batch.num_rows for batch in reader.parse(block, reader.names)):
@@ -67,13 +67,13 @@ class Delimited:
         return pa.schema([(name, pa.string()) for name in reader.names])
 
     def batches(self, file: Readable, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]:
-        """A block after the other; no more of them are read than are asked for."""
+        """Read block after block, each one on demand."""
         reader = _Reader(self, file)
         for block in reader.blocks:
             yield from reader.parse(block, names)
 
     def remark(self, file: Readable) -> str:
-        """What was found out from the file and not told, for the operator; empty where it is the usual."""
+        """Tell the operator what was detected in the file and not configured; empty if it is the usual."""
         reader = _Reader(self, file)
         found = []
         if reader.delimiter != (self.delimiter or self.usual):
@@ -85,7 +85,7 @@ class Delimited:
 
 
 class _Reader:
-    """One reading of a file: its names, and `blocks`, which begin behind the header and end where a record does."""
+    """Read a file once: its names, and `blocks`, which begin after the header and end where a record ends."""
 
     def __init__(self, kind: Delimited, file: Readable) -> None:
         self._file, self.encoding = open_text(file, kind.encoding)
@@ -101,7 +101,7 @@ class _Reader:
         self.blocks = chain([block[end:]], blocks)
 
     def parse(self, block: bytes, names: Sequence[str]) -> list[pa.RecordBatch]:
-        """The named columns of whole records, as text; no rows where there are only empty lines."""
+        """Parse the named columns of whole records, as text; empty lines make no rows."""
         if not block.strip(b"\r\n"):
             return [pa.record_batch([pa.array([], pa.string())] * len(names), names=list(names))]
         converting = csv.ConvertOptions(
@@ -116,7 +116,7 @@ class _Reader:
         return batches
 
     def _blocks(self, rest: bytes) -> Iterator[bytes]:
-        """The file in pieces that end where a record ends, each as small as that allows."""
+        """Cut the file into pieces that end where a record ends, each as small as that allows."""
         while data := self._file.read(BLOCK_BYTES):
             end = self._records.end(rest)
             if end:
@@ -127,7 +127,7 @@ class _Reader:
         yield self._whole(rest)
 
     def _whole(self, rest: bytes) -> bytes:
-        """The last piece, whose last record may lack its line feed. Raises `pa.ArrowInvalid` where it lacks more."""
+        """Complete the last piece, whose line feed may be missing. Raises `pa.ArrowInvalid` if more is missing."""
         if rest.endswith(b"\0"):
             raise pa.ArrowInvalid("it ends with NUL bytes; was it cut off?")
         rest = rest if rest.endswith(b"\n") else rest + b"\n"
@@ -148,7 +148,7 @@ class _Reader:
         return names
 
     def _read(self, block: bytes, reading: csv.ReadOptions, converting: csv.ConvertOptions) -> pa.Table:
-        """What pyarrow makes of one block, in the thread that asks. Raises without the row that pyarrow quotes."""
+        """Parse one block, in the calling thread. Raises without the row that pyarrow quotes."""
         reading.use_threads = False
         reading.block_size = len(block) + 1
         try:
@@ -183,14 +183,14 @@ def _first_line(start: bytes) -> int:
 
 
 def _delimiter(kind: Delimited, start: bytes) -> tuple[str, bytes]:
-    """The delimiter, and the text from its header."""
+    """Return the delimiter, and the text from its header on."""
     if not kind.delimiter and (match := _EXCEL_LINE.match(start)):
         return match[1].decode("latin-1"), start[match.end() :]
     return kind.delimiter or _delimiter_of(start[: _first_line(start)], kind.usual), start
 
 
 def _delimiter_of(header: bytes, usual: str) -> str:
-    """Raises `pa.ArrowInvalid` where two delimiters are as good."""
+    """Choose the delimiter of a header. Raises `pa.ArrowInvalid` if two are as likely."""
     bare = _QUOTED_TEXT.sub(b"", header).decode("latin-1")
     if usual in bare:
         return usual

@@ -1,7 +1,7 @@
 """Timestamps of Parquet's INT96, as Spark, Impala and Hive write them: days and the nanoseconds of a day.
 
-pyarrow makes nanoseconds of them in 64 bits, which wrap around outside of 1677 to 2262, or seconds, which do not. Out
-of both comes the exact value: the nanoseconds that are missing in the seconds are known in spite of the wrap.
+pyarrow reads them as nanoseconds in 64 bits, which wrap around outside of 1677 to 2262, or as seconds, which do not.
+Both together give the exact value: the wrap does not change the fraction of a second.
 
 A batch's timestamps have microseconds where these hold them all (years -290,000 to 290,000), else nanoseconds where
 these do. Where neither does, as with nanoseconds beside a year 9999, they are `ExactText`: CSV and NDJSON have every
@@ -25,7 +25,7 @@ TEXT_RANGE = 970_000_000_000
 
 
 def exact_moments(nanoseconds: pa.Array, seconds: pa.Array) -> pa.Array:
-    """One column that was read in both units, whose timestamps may lie at any depth.
+    """Combine one column that was read in both units; timestamps may be nested at any depth.
 
     Raises `pa.ArrowInvalid` where a value is none, or lies too far away.
     """
@@ -58,7 +58,7 @@ def _lies_within(array: pa.Array, low: int, high: int) -> bool:
 
 
 def _text(seconds: pa.Array, fraction: pa.Array) -> pa.Array:
-    """ISO 8601 as timestamps have it: no fraction, or six digits, or nine."""
+    """Write ISO 8601 as for timestamps: without a fraction, or with six or nine digits."""
     digits = pc.utf8_lpad(fraction.cast(pa.string()), 9, "0")
     is_whole, is_micro = pc.equal(fraction, 0), pc.ends_with(digits, "000")
     shown = pc.if_else(is_micro, pc.utf8_slice_codeunits(digits, 0, 6), digits)

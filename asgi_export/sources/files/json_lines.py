@@ -1,11 +1,11 @@
 """JSON lines: an object a line, RFC 8259 in UTF-8. Its rows are Python's own values, each exactly what was written.
 
-Whole numbers have any size, a fraction is a float where the shortest text of that is the same number, and what no
-number of Python holds is handed over as it was written. Nested values stay JSON. A key that a line lacks is null; one
-that occurs twice in an object breaks the export, as one of its values would be lost.
+Whole numbers have any size. A fraction is a float if the shortest text of that is the same number; a number that
+Python cannot hold is passed on as written. Nested values stay JSON. A missing key is null; a key that occurs twice in
+an object breaks the export, as one of its values would be lost.
 
-Nothing but the lines says which columns there are, so the first `SCAN_BYTES` of each file are read at the start. A
-key that comes later for the first time breaks the export, unless the location says ``?scan=all``.
+Only the lines tell the columns, so the first `SCAN_BYTES` of each file are read at the start. A new key after that
+breaks the export, unless the location has ``?scan=all``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _DECLARED: tuple[tuple[frozenset[type], str], ...] = (
     (frozenset({str}), "text"),
     (frozenset({dict}), "json"),
 )
-"""What a column is called that has values of these types only."""
+"""The type name of a column that has only values of these types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class JsonLines:
     encoding: str = ""
     scan: str = ""
 
-    def scanned(self, file: Readable) -> dict[str, set[type]]:
-        """The keys of the first lines, or of all, with the types of their values."""
+    def scan_types(self, file: Readable) -> dict[str, set[type]]:
+        """Return the keys of the first lines, or of all, with the types of their values."""
         found: dict[str, set[type]] = {}
         size = 0
         for block, records in _blocks(file, self.encoding):
@@ -72,7 +72,7 @@ class JsonLines:
 
 
 def declared_type(types: set[type]) -> str:
-    """What a column of values of these types is called."""
+    """Return the type name of a column of values of these types."""
     found = types - {NoneType}
     return next((name for kinds, name in _DECLARED if found and found <= kinds), "text")
 
@@ -114,7 +114,7 @@ class JsonReader:
         return set(self.names), self._rows(file)
 
     def _rows(self, file: OpenFile) -> Iterator[list[Row]]:
-        filled = self._filled(dict(file.entry.partition))
+        filled = self._fill_partitions(dict(file.entry.partition))
         for _, records in _blocks(file.content(), self.kind.encoding):
             rows: list[Row] = []
             for record in records:
@@ -125,14 +125,14 @@ class JsonReader:
                 rows.append(tuple(map(row, self.names)))
             yield rows
 
-    def _filled(self, partition: Mapping[str, str | None]) -> dict[str, Any]:
-        """What a file's folders say; a key that its lines hold is theirs."""
+    def _fill_partitions(self, partition: Mapping[str, str | None]) -> dict[str, Any]:
+        """Return the values of the file's partition; keys of its lines override them."""
         found = ((name, kind, partition.get(name)) for name, kind in self.partitions.items())
         return {name: None if text is None else kind(text) for name, kind, text in found}
 
 
 def _blocks(file: Readable, encoding: str) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """The size of a block of lines, and their objects. Raises `pa.ArrowInvalid`: which line, and why."""
+    """Yield the size of each block of lines, and its objects. Raises `pa.ArrowInvalid` with line and reason."""
     number = 0
     decode = _Decoder().decode
     for block in _lines(open_text(file, encoding)[0]):
@@ -153,7 +153,7 @@ def _blocks(file: Readable, encoding: str) -> Iterator[tuple[int, list[dict[str,
 
 
 def _lines(file: Readable) -> Iterator[bytes]:
-    """The file in pieces of whole lines, each as small as that allows."""
+    """Cut the file into pieces of whole lines, each as small as that allows."""
     rest = b""
     while data := file.read(READ_BYTES):
         end = data.rfind(b"\n") + 1
@@ -168,13 +168,13 @@ def _lines(file: Readable) -> Iterator[bytes]:
 
 
 class _Decoder:
-    """Decodes one line, exactly: nested values as their JSON. Raises `ValueError` and `RecursionError`."""
+    """Decode one line exactly, nested values as JSON. Raises `ValueError` and `RecursionError`."""
 
     def __init__(self) -> None:
         hooks: dict[str, Any] = {"object_pairs_hook": _unique, "parse_float": self._number}
         self._decoder = json.JSONDecoder(**hooks)
         self._patient = json.JSONDecoder(**hooks, parse_int=self._whole_number)
-        self._verbatim = False  # whether the line has a number that is kept as it was written
+        self._verbatim = False  # whether the line has a number that is passed on as written
 
     def decode(self, line: str) -> dict[str, Any]:
         self._verbatim = False
@@ -200,7 +200,7 @@ class _Decoder:
         return _text(value)
 
     def _number(self, text: str) -> float | JsonText:
-        """A float where it is this very number, else the text."""
+        """Convert to a float if that is the same number, else keep the text."""
         number = float(text)
         shortest = repr(number)
         if shortest == text or _is_same(shortest, text):
@@ -247,7 +247,7 @@ def _text(value: Any) -> str:
 
 
 def _type_of(value: Any) -> type:
-    """The type of a value: `dict` for any nested one, `JsonText` for a number which is exact as text only."""
+    """Return the type of a value: `dict` for any nested one, `JsonText` for a number that only text holds exactly."""
     kind = type(value)
     if kind is JsonText:
         return dict if value[0] in "{[" else JsonText

@@ -1,4 +1,4 @@
-"""The kinds of files, and how each is read: pulled a batch at a time, in the thread that asks."""
+"""The kinds of files and their readers: a batch at a time, in the calling thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asgi_export.sources.files.parquet import Parquet
 
 
 class Kind(Protocol):
-    """One kind of file. `batches` gives the named columns, in any order and maybe with others."""
+    """Read one kind of file. `batches` returns the named columns, in any order and perhaps with others."""
 
     def schema(self, file: Any) -> pa.Schema: ...
     def batches(self, file: Any, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]: ...

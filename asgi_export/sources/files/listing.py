@@ -1,4 +1,4 @@
-"""Where files lie: listing them, opening one, and telling whether it changed meanwhile."""
+"""List the files of a place, open one, and detect changes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Partition = tuple[tuple[str, str | None], ...]
 
 
 class FileChanged(OSError):
-    """A file is not the one that was listed."""
+    """A file has changed since it was listed."""
 
 
 class NotPlainFiles(OSError):
-    """A folder whose own log says which rows of its files count."""
+    """A folder of a table format with a log, which decides which rows of its files count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file as it was listed: its stamp is size and time of change; `partition` is what its folders say."""
+    """One listed file: its stamp is size and time of change; `partition` has the values of its folders."""
 
     path: str
     stamp: tuple[int, int | None]
@@ -44,7 +44,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file, or what matches `patterns` below a folder."""
+    """A file, or the files that match `patterns` below a folder."""
 
     filesystem: Any
     base: str
@@ -55,11 +55,11 @@ class Place:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     def exists(self) -> bool:
-        """Whether there is anything where it begins. Raises `OSError` where nobody can tell."""
+        """Return whether anything is at its beginning. Raises `OSError` if that cannot be determined."""
         return bool(self.filesystem.get_file_info(self.base).type != fs.FileType.NotFound)
 
     def entries(self) -> list[Entry]:
-        """The files that there are now, by path. Raises `OSError` where there are none."""
+        """List the files that exist now, by path. Raises `OSError` if there are none."""
         info = self.filesystem.get_file_info(self.base)
         if info.type == fs.FileType.NotFound:
             raise FileNotFoundError("no such file or folder")
@@ -99,16 +99,16 @@ class Place:
     @contextmanager
     def open(self, entry: Entry) -> Iterator[OpenFile]:
         """The listed file, to read from any place in it. Raises `OSError`, `FileChanged` among them."""
-        with self._opened(entry) as file:
+        with self._open_file(entry) as file:
             opened = OpenFile(file, entry, self)
             opened.check()
             yield opened
 
-    def _opened(self, entry: Entry) -> Any:
+    def _open_file(self, entry: Entry) -> Any:
         return pa.OSFile(entry.path) if self.is_local else self.filesystem.open_input_file(entry.path)
 
     def stamp(self, entry: Entry, file: Any) -> tuple[int, int | None]:
-        """That of an open file: here by its descriptor, so a file that was replaced by name is still itself."""
+        """Return the stamp of an open file, locally by its descriptor: a file replaced by name has not changed."""
         if self.is_local:
             status = os.fstat(file.fileno())
             return status.st_size, status.st_mtime_ns
@@ -117,7 +117,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file that is being read. `handle` reads it; `check` is cheap where `place` is local."""
+    """An open file. `handle` reads it; `check` is cheap if `place` is local."""
 
     handle: Any
     entry: Entry
@@ -133,13 +133,13 @@ class OpenFile:
         return pa.CompressedInputStream(_Kept(self.handle), codec) if codec else self.handle
 
     def check(self) -> None:
-        """Raises `FileChanged` where it was written to since it was listed."""
+        """Raise `FileChanged` if it was written to since it was listed."""
         if self.place.stamp(self.entry, self.handle) != self.entry.stamp:
             raise FileChanged(f"{self.entry.path} has changed since it was listed")
 
 
 class _Kept:
-    """A file to read, which is not closed with the stream around it."""
+    """A file that stays open when the stream around it is closed."""
 
     closed = False
 
@@ -163,7 +163,7 @@ class _Kept:
 
 
 def find_place(location: str) -> Place:
-    """Where a location points. Raises `OSError` or `ValueError`."""
+    """Find the place of a location. Raises `OSError` or `ValueError`."""
     if is_remote(location):
         filesystem, path = fs.FileSystem.from_uri(location)
     else:
@@ -180,7 +180,7 @@ def _stamp(info: Any) -> tuple[int, int | None]:
 
 
 def _is_hidden(parts: Sequence[str]) -> bool:
-    """What Spark, Hive and editors leave beside data; `_loc=1` is a partition to Spark and Arrow."""
+    """Return whether Spark, Hive or an editor left a file beside the data; `_loc=1` is a partition."""
     return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in parts)
 
 

@@ -1,6 +1,6 @@
-"""What the location of files says by itself: whether it is one, what it is called, and what of it may be shown.
+"""Parse locations of files: whether it is one, its dataset's name, and a form without secrets.
 
-Nothing is opened here, and pyarrow is not needed.
+Opens nothing, and does not import pyarrow.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CREDENTIALS = re.compile(r"//[^@]*:.*@", re.DOTALL)
 
 
 def kind_of(path: str) -> tuple[str, str]:
-    """The kind that a name tells, and how the file is compressed; empty where it does not say.
+    """Return the kind and the compression by the name of a file; empty if the name does not tell.
 
     >>> kind_of("flights.PARQUET"), kind_of("a.b.csv.gz"), kind_of("a.gz")
     (('parquet', ''), ('csv', 'gzip'), ('', ''))
@@ -43,17 +43,17 @@ def kind_of(path: str) -> tuple[str, str]:
 
 
 def is_remote(location: str) -> bool:
-    """Whether files lie in an object store."""
+    """Return whether a location is in an object store."""
     return location.startswith(REMOTE_SCHEMES)
 
 
 def bucket_of(location: str) -> str:
-    """What comes first in an object store, with or without credentials; empty where nothing does."""
+    """Return the bucket of an object store, with or without credentials; empty if there is none."""
     return location.partition("://")[2].partition("?")[0].partition("/")[0].rpartition("@")[2]
 
 
 def is_file_location(location: str) -> bool:
-    """Whether `FileSource` is the one to serve a location, or to say why it cannot be served."""
+    """Return whether `FileSource` serves a location, or explains why it cannot be served."""
     if is_remote(location):
         return True
     path, options = split_options(location, remote=False)
@@ -68,7 +68,7 @@ def _is_dir(location: str) -> bool:
 
 
 def dataset_name(location: str) -> str:
-    """What a location is called: the stem of its last part before any glob.
+    """Name the dataset of a location: the stem of its last part before any glob.
 
     >>> dataset_name("/data/flights.csv.gz"), dataset_name("s3://lake/sales/year=*/*.parquet?region=eu-west-1")
     ('flights', 'sales')
@@ -87,7 +87,7 @@ def _stem(name: str) -> str:
 
 
 def without_query(location: str) -> str:
-    """The location for a human: without options, and of a remote one without the query and any credentials."""
+    """Remove the options of a location, and the query and credentials of a remote one, to show it to people."""
     if not is_remote(location):
         return split_options(location, remote=False)[0]
     return _CREDENTIALS.sub("//", location.partition("?")[0])

@@ -1,4 +1,4 @@
-"""Whether an object store answers, before anything else is asked of it."""
+"""Check at the start whether an object store answers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def expect_answer(location: str) -> None:
 
 
 def _leave(thread: threading.Thread) -> None:
-    """End the process where the store is being asked still: pyarrow's own end, which comes next, waits for it."""
+    """Exit now if the store is still being asked: the exit handler of pyarrow, which is next, would wait for it."""
     if thread.is_alive():
         sys.stdout.flush()
         sys.stderr.flush()

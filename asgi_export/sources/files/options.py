@@ -1,6 +1,6 @@
-"""How the files of a location are written, as it says behind a `?`: ``people.csv?delimiter=;&encoding=latin-1``.
+"""Parse the options of a location, which follow a `?`: ``people.csv?delimiter=;&encoding=latin-1``.
 
-A file whose own name holds the `?` is that file. Of a location elsewhere, the options of its file system stay.
+If a file with the `?` in its name exists, there are no options. The options of a remote file system stay in place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LOCAL = re.compile(r"(.+)\?((?:delimiter|encoding|null|scan)=.*|[A-Za-z_]+=[^/]
 
 
 def split_options(location: str, *, remote: bool) -> tuple[str, Pairs]:
-    """The location itself, and what stands behind it, each value percent-decoded."""
+    """Split a location from its options; values are percent-decoded."""
     if remote:
         return _split_remote(location)
     match = _LOCAL.fullmatch(location)
@@ -45,7 +45,7 @@ def _pair(part: str) -> tuple[str, str]:
 
 
 def read_options(pairs: Pairs, kind: str) -> Mapping[str, str]:
-    """The options of a kind by name. Raises `StartupError` for one that it does not have, or that cannot be meant."""
+    """Read the options of a kind. Raises `StartupError` for an unknown option or a value out of its range."""
     allowed = KIND_OPTIONS.get(kind, ())
     found: dict[str, str] = {}
     for name, text in pairs:

@@ -1,4 +1,4 @@
-"""Parquet files, a few pages at a time: with neither threads nor read-ahead, in the thread that asks."""
+"""Parquet files, read a few pages at a time in the calling thread, without read-ahead."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from asgi_export.sources.files.batch_bounds import BATCH_ROWS, batch_rows
-from asgi_export.sources.files.damage import DAMAGE, checked
+from asgi_export.sources.files.damage import DAMAGE, check_batch
 from asgi_export.sources.files.int96 import differ_in_units_only, exact_moments
 
 READ_BYTES = 64 * 1024
 
 FIRST_ROWS = 1024
-"""Of the first batch, before which nothing is known of what a dictionary holds."""
+"""Rows of the first batch; nothing is known yet about the values of dictionaries."""
 
 
 class Parquet:
-    """Reads row group after row group. Raises `pa.ArrowException` or `OSError` for a damaged file."""
+    """Read row group after row group. Raises `pa.ArrowException` or `OSError` for a damaged file."""
 
     def schema(self, file: Any) -> pa.Schema:
         """The columns as Arrow types; those of INT96 have microseconds unless the first rows need nanoseconds."""
-        parquet = _opened(file)
+        parquet = _open_parquet(file)
         moments = _int96_names(parquet, parquet.schema_arrow.names)
         if not moments:
             return parquet.schema_arrow
-        schema = _opened(file, "us").schema_arrow
+        schema = _open_parquet(file, "us").schema_arrow
         for field in self._first_types(file, moments):
             place = schema.get_field_index(field.name)
             if differ_in_units_only(schema.field(place).type, field.type):  # it is no ExactText
@@ -36,25 +36,25 @@ class Parquet:
         return schema
 
     def batches(self, file: Any, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]:
-        """Batches of these columns, and rarely others: where a column `a.b` lies beside a column `a` with a `b`.
+        """Read batches of these columns, rarely with others: if a column `a.b` is beside a column `a` with a `b`.
 
-        The first is small, and the size of each is set by what came before it and by what the file says.
+        The first batch is small; the size of the others is adapted to earlier batches and the file's metadata.
         """
-        parquet = _opened(file)
+        parquet = _open_parquet(file)
         paths = _paths(parquet, names)
         sizes = RowSizes(parquet.metadata, paths)
         moments = _int96_names(parquet, names)
-        readers = [(parquet, paths), *([(_opened(file, "s"), _paths(parquet, moments))] if moments else ())]
+        readers = [(parquet, paths), *([(_open_parquet(file, "s"), _paths(parquet, moments))] if moments else ())]
         rows = min(FIRST_ROWS, sizes.rows(limit))
         found = [reader.iter_batches(rows, columns=[*asked], use_threads=False) for reader, asked in readers]
         for batch, *seconds in zip(*found, strict=True):
             sizes.came(batch)
             for reader, _ in readers:
                 reader.reader.set_batch_size(sizes.rows(limit))
-            yield checked(_with_moments(batch, seconds[0], moments) if seconds else batch)
+            yield check_batch(_with_moments(batch, seconds[0], moments) if seconds else batch)
 
     def _first_types(self, file: Any, names: Sequence[str]) -> pa.Schema:
-        """What the first batch has; nothing where it cannot be read, which an export says."""
+        """Return the types of the first batch; none if it cannot be read, which the export will report."""
         try:
             return next((batch.schema for batch in self.batches(file, names, FIRST_ROWS)), pa.schema([]))
         except DAMAGE:
@@ -62,14 +62,14 @@ class Parquet:
 
 
 def _int96_names(parquet: pq.ParquetFile, names: Sequence[str]) -> list[str]:
-    """Those of the columns that hold INT96 at any depth."""
+    """Return the names of the columns that contain INT96 at any depth."""
     columns = [parquet.metadata.schema.column(place) for place in range(parquet.metadata.num_columns)]
     paths = {column.path for column in columns if column.physical_type == "INT96"}
     return [name for name in names if paths & _paths(parquet, [name])] if paths else []
 
 
 def _with_moments(batch: pa.RecordBatch, seconds: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
-    """The batch with exact values in these columns, which were read as nanoseconds, and as seconds beside it."""
+    """Put exact values into these columns, which were read twice, as nanoseconds and as seconds."""
     for name in names:
         place = batch.schema.get_field_index(name)
         column = exact_moments(batch.column(place), seconds.column(seconds.schema.get_field_index(name)))
@@ -77,7 +77,7 @@ def _with_moments(batch: pa.RecordBatch, seconds: pa.RecordBatch, names: Sequenc
     return batch
 
 
-def _opened(file: Any, int96_unit: str = "ns") -> pq.ParquetFile:
+def _open_parquet(file: Any, int96_unit: str = "ns") -> pq.ParquetFile:
     return pq.ParquetFile(file, pre_buffer=False, buffer_size=READ_BYTES, coerce_int96_timestamp_unit=int96_unit)
 
 
@@ -96,7 +96,7 @@ def _paths(parquet: pq.ParquetFile, names: Sequence[str]) -> frozenset[str]:
 
 
 def _width(kind: pa.DataType) -> int:
-    """Parquet columns that an Arrow type takes."""
+    """Count the Parquet columns of an Arrow type."""
     if isinstance(kind, pa.BaseExtensionType):
         return _width(kind.storage_type)
     if pa.types.is_dictionary(kind):
@@ -105,12 +105,12 @@ def _width(kind: pa.DataType) -> int:
 
 
 class RowSizes:
-    """Estimates the bytes of a row of these Parquet columns for the rows to come, and from it the rows of a batch.
+    """Estimate the bytes of a coming row of these Parquet columns, and from that the rows of a batch.
 
-    The metadata of a column is looked at when a batch of its row group has come: pyarrow ends the process where
-    it is encrypted, and the batch proves that it is not. Of the row groups ahead only the size of all columns is
-    known; what they have more of it than the last one is taken to be in these columns. A dictionary holds a
-    value once for many rows, so what the rows of the last batch took counts as well.
+    The metadata of a column is read only after a batch of its row group: pyarrow ends the process if the column is
+    encrypted, and the batch proves that it is not. For later row groups only the size of all columns is known; if
+    they are larger than the last one, the difference is attributed to these columns. A dictionary stores a value once
+    for many rows, so the size of the last batch in memory counts as well.
     """
 
     def __init__(self, metadata: Any, paths: Collection[str]) -> None:
@@ -122,7 +122,7 @@ class RowSizes:
         self._size = self._whole = self._last = 0.0
 
     def came(self, batch: pa.RecordBatch) -> None:
-        """Take note of the batch that has just been read."""
+        """Note the size of the last batch."""
         self._last = batch.nbytes / max(1, batch.num_rows)
         self._unread -= batch.num_rows
         while self._unread < 0 and self._ahead < len(self._groups):
@@ -133,7 +133,7 @@ class RowSizes:
             self._ahead += 1
 
     def rows(self, limit: int | None) -> int:
-        """The rows of the next batch."""
+        """Return the number of rows of the next batch."""
         sizes, rows = [self._last, self._size if self._unread > 0 else 0], self._unread
         for group in islice(self._groups, self._ahead, None):
             if rows >= BATCH_ROWS:

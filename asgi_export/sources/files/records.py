@@ -1,11 +1,11 @@
-"""Where records of delimited text end: RFC 4180 §2, in bytes, for any delimiter of one byte.
+"""Find the ends of records of delimited text, in bytes, for any delimiter of one byte. RFC 4180 §2.
 
-A line feed ends a record where it is outside of quotes. A quote at the start of a field opens a quoted field, and
-what follows its closing quote must be a delimiter or a line end: other text there is the mark of a quote that was
-not closed where it should have been, and that has swallowed records. Any other quote is a character.
+A line feed outside of quotes ends a record. A quote at the start of a field opens a quoted field. After its closing
+quote a delimiter or a line end must follow: other text means that an earlier quote was not closed and has swallowed
+records. Any other quote is a plain character.
 
-Two expressions know this. The fast one knows fields without such other quotes: what it matches holds an even number
-of quotes before every line feed that ends a record. The exact one goes record by record and takes twice as long.
+There are two expressions. The fast one is for text without such other quotes, where the number of quotes before every
+line feed that ends a record is even. The exact one matches record by record, and takes twice as long.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _PARTIAL = rb'[^"\n]*+ (?: (?: Q | L ) [^"\n]*+ )*+ (?: O )?+ \Z'
 
 
 class Records:
-    """Finds the ends of records, given the delimiter."""
+    """Find the ends of records, given the delimiter."""
 
     def __init__(self, delimiter: str) -> None:
-        def compiled(pattern: bytes) -> re.Pattern[bytes]:
+        def compile_pattern(pattern: bytes) -> re.Pattern[bytes]:
             whole = pattern.replace(b"Q", _QUOTED).replace(b"L", _LONE).replace(b"O", _OPEN)
             return re.compile(whole.replace(b"D", re.escape(delimiter.encode())), re.VERBOSE)
 
-        self._regular = compiled(rb'(?: [^"]*+ Q )*+ [^"]*+')
-        self._open = compiled(_OPEN)
-        self._first = compiled(_RECORD)
-        self._records = compiled(rb"(?:" + _RECORD + rb")*+")
-        self._partial = compiled(_PARTIAL)
+        self._regular = compile_pattern(rb'(?: [^"]*+ Q )*+ [^"]*+')
+        self._open = compile_pattern(_OPEN)
+        self._first = compile_pattern(_RECORD)
+        self._records = compile_pattern(rb"(?:" + _RECORD + rb")*+")
+        self._partial = compile_pattern(_PARTIAL)
 
     def first(self, block: bytes) -> int:
         """Where the first record of a block ends; 0 where the block does not hold all of it."""

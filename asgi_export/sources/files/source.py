@@ -1,8 +1,8 @@
-"""Parquet, Arrow, CSV, TSV and JSON lines files as a source: one file, a folder, or a glob of them is one dataset.
+"""A source of Parquet, Arrow, CSV, TSV and JSON lines files: one file, a folder, or a glob of them is one dataset.
 
-Files lie on this machine or behind ``s3://``, ``gs://`` or ``abfs://``. Folders called ``key=value`` make
-columns (hive partitions). Several files have the columns of all, in the order of their first appearance; a
-column that a file lacks is null there, and types that differ are widened where no value can be lost.
+Files are local or at ``s3://``, ``gs://`` or ``abfs://``. Folders named ``key=value`` make columns (hive partitions).
+Several files have the columns of all, in the order of their first appearance. A column that a file lacks is null
+there. Types that differ are widened if no value is lost.
 
 pyarrow is imported when a source starts.
 """
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class FileSource:
-    """The dataset of one location; `name` is that of the dataset, by default the file's or folder's stem.
+    """Serve one location as a dataset; `name` is by default the stem of the file or folder.
 
-    An export lists the files anew, holds one of them open at a time, reads only the columns that are asked
-    for, and holds about 10 MB. What is replaced while it is read gives the old contents or a failure.
+    Each export lists the files again, opens one at a time, reads only the selected columns, and takes about 10 MB. A
+    file that is replaced while it is read gives the old contents or a failure.
     """
 
     def __init__(self, location: str | os.PathLike[str], *, name: str | None = None) -> None:
@@ -48,7 +48,7 @@ class FileSource:
 
     async def start(self) -> Sequence[Dataset]:
         """List the files and read their columns. Raises `StartupError`: which, why, what to do."""
-        return [await asyncio.to_thread(self._opened)]
+        return [await asyncio.to_thread(self._open_dataset)]
 
     async def refresh(self) -> Sequence[Dataset] | None:
         """The dataset, where other files are listed than before, or files of other times or sizes.
@@ -58,8 +58,8 @@ class FileSource:
         entries = await asyncio.to_thread(self._place.entries)
         if entries == self._entries:
             return None
-        found = await asyncio.to_thread(self._opened)
-        self._entries = entries  # as they were before they were read: what has changed since then is seen next time
+        found = await asyncio.to_thread(self._open_dataset)
+        self._entries = entries  # as listed before the read: a change during it is noticed next time
         return [found]
 
     async def check(self) -> None:
@@ -70,7 +70,7 @@ class FileSource:
     async def close(self) -> None:
         """Nothing is held between exports."""
 
-    def _opened(self) -> Dataset:
+    def _open_dataset(self) -> Dataset:
         try:
             dataset: Any = self._open()
         except StartupError as error:

@@ -1,4 +1,4 @@
-"""The text of a file as UTF-8 bytes, whatever it is written in, pulled piece by piece."""
+"""Read the text of a file in any encoding as UTF-8 bytes, piece by piece."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _SIGNATURES = (
     (b"<html", "an HTML page"),
     (b"<?xml", "XML"),
 )
-"""What no text begins with; a name such as PAR1 or BZh may well be in a header."""
+"""First bytes that no text has; PAR1 and BZh are missing here, as a header may begin with them."""
 
 HEAD_BYTES = max(len(signature) for signature, _ in _SIGNATURES)
 
 
 class Readable(Protocol):
-    """A file that is read from its start to its end."""
+    """A file that is read sequentially."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 def open_text(file: Readable, encoding: str) -> tuple[Readable, str]:
-    """The file's text without a byte order mark, and its encoding: the one given, else that of its mark, else UTF-8.
+    """Return the text without its byte order mark, and its encoding: the given one, else the mark's, else UTF-8.
 
     UTF-8 is passed through unchecked. Raises `pa.ArrowInvalid` for what is no text, by its first bytes.
     """
@@ -76,7 +76,7 @@ class _Rest:
 
 
 class _Transcoded:
-    """Text in another encoding. Raises `pa.ArrowInvalid` for bytes that it does not have, and where it is cut off."""
+    """Transcode text to UTF-8. Raises `pa.ArrowInvalid` for invalid bytes, and for text that is cut off."""
 
     def __init__(self, file: Readable, encoding: str) -> None:
         self._file = file

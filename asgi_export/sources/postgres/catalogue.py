@@ -1,9 +1,9 @@
-"""What a database holds for this role: tables with the columns that it may read, and how each is selected.
+"""Read the tables and columns of a database that the role may read, and how to select each column.
 
-A column has three forms in SQL. *copied* is what COPY shall write: the column itself, whose text the server
-makes at full speed, but for booleans (`t` and `f`) and nested values (`{1,2}`). *text* is the same text as a
-value of type text. *value* is what asyncpg decodes (`session.CODECS`): the types that Python has an equal of as
-they are, nested values as JSON, every other type as text, so that no object of the driver gets out.
+A column has three forms in SQL. *copied* is for COPY: the column itself, which the server writes fastest, except for
+booleans (`t` and `f`) and nested values (`{1,2}`). *text* is the same text as a value of type text. *value* is for
+asyncpg to decode (`session.CODECS`): types with an equal in Python unchanged, nested values as JSON, every other type
+as text, so that no object of the driver gets into a row.
 """
 
 from __future__ import annotations
@@ -119,17 +119,17 @@ class Relation:
 
 
 async def read_catalogue(connection: Connection) -> tuple[Relation, ...]:
-    """Every relation outside the system schemas of which the role may read a column, `public` first.
+    """Read every relation outside the system schemas with a column that the role may read, `public` first.
 
-    A relation is named SCHEMA.TABLE, in `public` TABLE; where two come to the same name, by a dot in one of
-    them, the later is left out with a warning. Raises what asyncpg raises.
+    A relation is named SCHEMA.TABLE, in `public` TABLE. If two get the same name, by a dot in one of them, the later
+    is skipped with a warning. Raises errors of asyncpg.
     """
     rows = await connection.fetch(CATALOGUE)
     return await asyncio.to_thread(_relations, rows)
 
 
 async def read_stamp(connection: Connection) -> str:
-    """What differs where `read_catalogue`, afterwards, may find something else. Raises what asyncpg raises."""
+    """Read a stamp that changes whenever the result of a later `read_catalogue` may. Raises errors of asyncpg."""
     stamp: str = await connection.fetchval(STAMP)
     return stamp
 
@@ -160,7 +160,7 @@ def _forms(row: Any) -> ColumnForms:
 
 
 def _column(row: Any) -> Column:
-    """A column with the kind of the type that it rests on; of a domain over numeric(10,2) that is numeric(10,2)."""
+    """Make a column with the kind of its base type: for a domain over numeric(10,2) that is numeric(10,2)."""
     resolved = "" if row["base"] in TEXTUAL else row["resolved"] if row["base"] else ""
     if row["array"] or row["composite"]:
         return Column(row["column"], row["type"], "nested", ARROW_TEXT)

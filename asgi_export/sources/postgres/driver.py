@@ -1,7 +1,7 @@
-"""asyncpg: where it is imported, how it is connected, and what its errors mean to us.
+"""The adapter of asyncpg: its import, connections and pools, and the mapping of its errors.
 
-No text that a server or a driver wrote is passed on to a client, and no piece of a DSN but host, port and
-database to anyone: a password that was not percent-encoded lands in any part of a badly parsed DSN.
+No text of a server or a driver reaches a client. Of a DSN only host, port and database are shown to anyone: if a
+password was not percent-encoded, any part of the parsed DSN may hold it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HARMLESS = ("None of the hosts match", "root certificate file")
 
 
 async def connect(target: Target) -> Connection:
-    """A connection of its own; the caller closes it.
+    """Open a single connection; the caller closes it.
 
     Raises `StartupError` where asyncpg is missing, and what asyncpg raises, a `ValueError` for a bad DSN.
     """
@@ -63,7 +63,7 @@ async def create_pool(
     max_connections: int,
     prepare: Callable[[Connection], Awaitable[None]],
 ) -> Pool:
-    """A pool that opens a connection when one is asked for, and prepares it once; the caller closes it."""
+    """Make a pool that opens connections on demand and prepares each once; the caller closes it."""
     return await asyncpg.create_pool(
         target.dsn,
         min_size=0,
@@ -95,19 +95,18 @@ def refusal() -> type[Exception]:
 
 
 def startup_failure(place: str, error: Exception) -> StartupError:
-    """One line for the operator: which place and why.
+    """Make the error for the operator, one line with the place and the reason.
 
-    Of a DSN that is doubtful not even the server's words are told: they quote names, and what was taken for a
-    name may be a piece of the password.
+    For a doubtful DSN even the server's message is dropped: it quotes names, which may be a part of the password.
     """
     return StartupError(f"{place}: {MISREAD if place == UNKNOWN_PLACE else _reason(error)}")
 
 
 def failure(dataset: str, error: Exception, *, lost: bool = False, view: bool = False) -> ExportError:
-    """What an export raises for an error of the driver; the cause has the text, for the log.
+    """Make the error that an export raises for an error of the driver; its cause has the text, for the log.
 
-    `lost` says that the connection is gone, which asyncpg may report as an error of its own state; `view`, that the
-    dataset is one.
+    `lost` means that the connection is gone, which asyncpg may report as an error of its own state; `view` means that
+    the dataset is a view.
     """
     kind = type(error).__name__
     if lost or is_outage(error):
@@ -124,7 +123,7 @@ def cause_of(error: Exception) -> Exception | None:
 
 
 def is_lost(connection: Connection) -> bool:
-    """True where a connection of the pool is closed; a pool takes such a one away from who holds it."""
+    """Return whether a connection of the pool is closed; the pool takes it back then from its holder."""
     try:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:
@@ -132,7 +131,7 @@ def is_lost(connection: Connection) -> bool:
 
 
 def is_outage(error: Exception) -> bool:
-    """True for what may be gone at the next try: network, shut-down, exhaustion, a time-out."""
+    """Return whether the error may pass: network, shut-down, exhaustion, a time-out."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(_PASSING)
     return isinstance(error, (OSError, asyncpg.InterfaceError))  # of the driver: closed is a connection or the pool

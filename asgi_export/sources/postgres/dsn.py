@@ -1,4 +1,4 @@
-"""A DSN as psql takes it: the options of libpq that asyncpg knows, those it lacks, and what has no meaning here.
+"""Parse a DSN as psql does: the options of libpq that asyncpg knows, those it lacks, and those without meaning here.
 
 https://www.postgresql.org/docs/current/libpq-connect.html, Parameter Key Words and Connection URIs. asyncpg hands
 every option that it does not know to the server, which refuses the connection, or to a pooler, which does so too.
@@ -33,10 +33,10 @@ _ASYNCPG = frozenset(
     | {"sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "ssl_min_protocol_version"}
     | {"ssl_max_protocol_version", "target_session_attrs", "krbsrvname", "gsslib"}
 )
-"""What asyncpg takes out of a DSN itself."""
+"""Options that asyncpg reads from a DSN itself."""
 
 _STARTUP = frozenset({"application_name", "options"})
-"""What the server is told at the start of a session."""
+"""Options that are sent to the server at the start of a session."""
 
 _NUMBERS = frozenset(
     {
@@ -65,7 +65,7 @@ _AS_IT_IS: Mapping[str, frozenset[str]] = {
     "sslcompression": _ANY,  # without a meaning since PostgreSQL 14
     "sslsni": frozenset({"1"}),
 }
-"""Options with the values that say what asyncpg does anyway; the others would be a promise that is not kept."""
+"""Options with the values that asyncpg implements anyway; other values would have no effect, so they are refused."""
 
 _BEYOND = frozenset(
     {"hostaddr", "require_auth", "requirepeer", "scram_client_key", "scram_server_key", "sslcrldir", "sslkeylogfile"}
@@ -91,7 +91,7 @@ _KEEPALIVE = {
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to connect to and how: a DSN for asyncpg, what the session starts with, and the bounds of its socket."""
+    """Where and how to connect: a DSN for asyncpg, the settings of the session, and the bounds of its socket."""
 
     dsn: str = field(repr=False)
     connect_seconds: float
@@ -99,7 +99,7 @@ class Target:
     numbers: Mapping[str, int]
 
     def keep_alive(self, connected: Any) -> None:
-        """Set what the operating system asks a silent server: as libpq does, keepalives unless they are off."""
+        """Set keepalives of the socket as libpq does, unless they are off."""
         if connected is None or connected.family == getattr(socket, "AF_UNIX", None):
             return
         wanted = self.numbers.get("keepalives", 1) != 0
@@ -111,7 +111,7 @@ class Target:
 
 
 def read_target(dsn: str, *, connect_seconds: float) -> Target:
-    """What a DSN means to psql. `connect_seconds` holds where it names no positive `connect_timeout`.
+    """Read a DSN as psql does. `connect_seconds` applies if it has no positive `connect_timeout`.
 
     Raises `StartupError`: one line that names the place and the option.
     """
@@ -124,9 +124,9 @@ def read_target(dsn: str, *, connect_seconds: float) -> Target:
             raise StartupError(f"{place}: {MISREAD if place == UNKNOWN_PLACE else reason}")
     numbers = {name: int(given[name]) for name in _NUMBERS & given.keys()}
     timeout = numbers.get("connect_timeout", 0)
-    kept = "&".join([f"{name}={quote(value, safe='')}" for name, value in given.items() if name in _ASYNCPG])
+    options = "&".join([f"{name}={quote(value, safe='')}" for name, value in given.items() if name in _ASYNCPG])
     return Target(
-        f"{base}?{kept}" if kept else base,
+        f"{base}?{options}" if options else base,
         timeout if timeout > 0 else connect_seconds,
         {"application_name": APPLICATION, **{name: given[name] for name in _STARTUP & given.keys()}},
         numbers,
@@ -150,7 +150,7 @@ def _with_ssl(given: dict[str, str]) -> dict[str, str]:
 
 
 def _refusal(name: str, value: str) -> str:
-    """Why an option cannot be taken; empty where it can. The value of a secret one is never told."""
+    """Return why an option is refused; empty if it is accepted. The value of a secret option is never shown."""
     if name in _NUMBERS:
         return "" if re.fullmatch(r"-?[0-9]{1,9}", value) else f"{name}={value}: expected a whole number"
     if name in _CHOICES:
@@ -185,5 +185,5 @@ def place_of(dsn: str) -> str:
 
 
 def database_of(dsn: str) -> str:
-    """The database's name where the DSN says it, else `postgresql`."""
+    """Return the database's name if the DSN has it, else `postgresql`."""
     return unquote(urlsplit(place_of(dsn)).path.strip("/")) or UNKNOWN_PLACE

@@ -1,8 +1,8 @@
-"""How an export has a connection: read-only, bounded, one text form for each type, and values that are exact.
+"""Set up the connection of an export: read-only, bounded, one text form for each type, and exact values.
 
 Settings belong to the transaction of an export (`SET LOCAL`), not to the session: a pooler such as PgBouncer refuses
-or ignores them at the start of a session, and gives each transaction another session. Whether they hold is looked at
-once, when a source starts.
+or ignores them at the start of a session, and gives each transaction another session. A source checks once, at its
+start, whether they hold.
 
 asyncpg's own codecs turn `infinity` into 9999-12-31 and refuse `24:00`, BC and years past 9999; so the server gives
 dates and times as text, which `fromisoformat` reads in half the time of asyncpg's binary codecs; what it cannot
@@ -27,7 +27,7 @@ INT4_MAX = 2**31 - 1
 CLIENT_CHECK = "client_connection_check_interval"
 
 END = "ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all()"
-"""Gives a session back as it was: a transaction of an export has nothing to keep, but a view may take such locks."""
+"""Resets a session: a transaction of an export has nothing to commit, but a view may take advisory locks."""
 
 IN_OWN_ORDER = "; SET LOCAL enable_indexonlyscan TO off"
 """For the transaction of a table's export: the server reads few columns of a wide table from an index that holds
@@ -36,7 +36,7 @@ them, in its order, and with a limit other rows. A view may need such scans to b
 
 
 def transaction_settings(*, statement_seconds: float, lock_seconds: float) -> dict[str, str]:
-    """What the transaction of an export is set to, as `pg_settings` shows it.
+    """Return the settings of the transaction of an export, as `pg_settings` shows them.
 
     https://www.postgresql.org/docs/current/runtime-config-client.html
     """
@@ -60,10 +60,10 @@ def _milliseconds(seconds: float) -> str:
 
 
 async def client_check_settings(connection: Connection) -> dict[str, str]:
-    """Have the server look once a second whether its client is still there, where it can.
+    """Return the setting that makes the server check its client once a second, if it has one.
 
-    Else a query that writes nothing outlives a process of ours that was killed. PostgreSQL 14 has it, on systems
-    that tell of a closed socket; elsewhere this is empty, as an unknown setting would break every export.
+    Otherwise a query that sends no rows outlives a killed process. PostgreSQL 14 has the setting, on systems that
+    report a closed socket; elsewhere this is empty, as an unknown setting would break every export.
     """
     settings = {CLIENT_CHECK: "1000"}
     try:
@@ -75,7 +75,7 @@ async def client_check_settings(connection: Connection) -> dict[str, str]:
 
 
 def begin(settings: Mapping[str, str]) -> str:
-    """The statements that open the transaction of an export, for one round trip."""
+    """Return the statements that open the transaction of an export, in one round trip."""
     return f"BEGIN READ ONLY; {_set_local(settings)}"
 
 
@@ -84,7 +84,7 @@ def _set_local(settings: Mapping[str, str]) -> str:
 
 
 async def check_settings(connection: Connection, place: str, settings: Mapping[str, str]) -> None:
-    """Raise `StartupError` where the open transaction is not as `begin` has set it."""
+    """Raise `StartupError` if the open transaction does not have the settings of `begin`."""
     expected = {**settings, "transaction_read_only": "on"}
     sql = "SELECT pg_catalog.lower(name) AS name, setting FROM pg_catalog.pg_settings"
     found = {row["name"]: row["setting"] for row in await connection.fetch(sql)}
@@ -107,7 +107,7 @@ def _or_text(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _time(text: str) -> time | str:
-    """`24:00`, which PostgreSQL keeps apart from `00:00`, Python 3.14 would read as that."""
+    """Parse a time; `24:00` stays text, as Python 3.14 would read it as `00:00`, which is another value."""
     return text if text.startswith("24") else time.fromisoformat(text)
 
 
@@ -124,7 +124,7 @@ CODECS: dict[str, Callable[[str], Any]] = {
 
 
 async def prepare(connection: Connection, *, target: Target) -> None:
-    """Keep the connection alive, and have these types decoded from their text; nothing is asked of the server."""
+    """Turn on keepalives and set codecs that decode from text; makes no round trip."""
     target.keep_alive(socket_of(connection))
     for name, decoder in CODECS.items():
         await connection.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=decoder, format="text")

@@ -65,7 +65,7 @@ CLOSE_SECONDS = 5.0
 STATEMENT_SECONDS = 3600.0
 
 REFRESH_SECONDS = 60.0
-"""For reading a catalogue again, which nobody waits for so long."""
+"""The bound on reading a catalogue again; no request waits for all of it."""
 
 BIGINT_MAX = 2**63 - 1
 
@@ -152,7 +152,7 @@ class PostgresSource:
         does not know the database, where there is nothing to read, or where settings do not hold in a transaction.
         """
         try:
-            relations = await self._connected()
+            relations = await self._connect()
         except ExportError:
             raise
         except Exception as error:
@@ -166,7 +166,7 @@ class PostgresSource:
 
         A pool whose every connection serves an export for so long cannot be asked; no export could begin either.
         """
-        pool = self._opened()
+        pool = self._require_pool()
         try:
             async with asyncio.timeout(REFRESH_SECONDS), pool.acquire(timeout=self._wait_seconds) as connection:
                 await connection.execute(self._begin)  # a pooler may give each statement outside to another server
@@ -181,11 +181,11 @@ class PostgresSource:
         return None if relations is None else self._datasets(relations)
 
     async def check(self) -> None:
-        """Asks the server `SELECT 1`. Raises `Unavailable` where it does not answer within `wait_seconds`.
+        """Send `SELECT 1`. Raises `Unavailable` if the server does not answer within `wait_seconds`.
 
-        A pool whose every connection serves an export has not been asked: those are answers enough.
+        If every connection of the pool serves an export, nothing is sent: those prove that the server answers.
         """
-        pool = self._opened()
+        pool = self._require_pool()
         if self._all_busy(pool):
             return
         try:
@@ -195,7 +195,7 @@ class PostgresSource:
             raise failure(self._name, error) from error
 
     def metrics(self) -> Iterable[Metric]:
-        """The pool: connections that are open, those of them in use, who waits for one, and who got none."""
+        """Yield open and busy connections of the pool, exports that wait for one, and those that timed out."""
         pool = self._pool
         size, idle = (pool.get_size(), pool.get_idle_size()) if pool is not None else (0, 0)
         yield Metric("pool_connections", size, self._name)
@@ -204,7 +204,7 @@ class PostgresSource:
         yield Metric("pool_timeouts", self._use.timeouts, self._name)
 
     async def close(self) -> None:
-        """Closes the connections, those of exports that still run after `CLOSE_SECONDS` too."""
+        """Close the connections, after `CLOSE_SECONDS` also those of running exports."""
         pool, self._pool = self._pool, None
         if pool is None:
             return
@@ -214,7 +214,7 @@ class PostgresSource:
         except Exception as error:  # asyncpg has dropped the connections then
             log.warning("%s: was not closed within %g seconds: %r", self._name, CLOSE_SECONDS, error)
 
-    def _opened(self) -> Pool:
+    def _require_pool(self) -> Pool:
         if self._pool is None:
             raise Unavailable(f"{self._name}: is not open")
         return self._pool
@@ -234,13 +234,13 @@ class PostgresSource:
             for relation in relations
         ]
 
-    async def _connected(self) -> tuple[Relation, ...]:
-        """What the database holds; the pool is there then."""
+    async def _connect(self) -> tuple[Relation, ...]:
+        """Connect, read the catalogue, and make the pool if there is anything to read."""
         target = read_target(self._dsn, connect_seconds=self._connect_seconds)
         connection = await connect(target)
         try:
             async with asyncio.timeout(target.connect_seconds):
-                relations = await self._looked_at(connection)
+                relations = await self._read_relations(connection)
         finally:
             connection.terminate()
         if relations:
@@ -249,8 +249,8 @@ class PostgresSource:
             )
         return relations
 
-    async def _looked_at(self, connection: Connection) -> tuple[Relation, ...]:
-        """What the database holds, by a transaction like that of an export."""
+    async def _read_relations(self, connection: Connection) -> tuple[Relation, ...]:
+        """Read the catalogue, in a transaction like that of an export."""
         settings = transaction_settings(statement_seconds=self._statement_seconds, lock_seconds=self._wait_seconds)
         await connection.execute(begin(settings))
         await check_settings(connection, self._place, settings)
@@ -276,7 +276,7 @@ def copy_can_write(dialect: Dialect) -> bool:
 
 
 def query_for(relation: Relation, selection: Selection) -> Query:
-    """The statement of one export, and the way to run it.
+    """Choose the statement of one export, and how to run it.
 
     Raises `KeyError` for a column that the relation does not have.
     """

@@ -1,7 +1,7 @@
-"""What a SQLite file holds: tables and views with their columns, read from its schema.
+"""Read the tables and views of a SQLite file and their columns from its schema.
 
-The schema is material from outside: names hold any character, views may name tables that are gone, virtual
-tables may need a module that is not there. What cannot be read is left out with a warning.
+The schema is untrusted input: names contain any character, views may name missing tables, virtual tables may need a
+missing module. What cannot be read is skipped with a warning.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Relation:
 
 
 def text_or_bytes(value: bytes) -> str | bytes:
-    """A text value that loses nothing: `str` where it is UTF-8, else the bytes that the file holds."""
+    """Decode a text value without loss: as `str` if it is UTF-8, else as the bytes of the file."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -59,11 +59,11 @@ def text_or_bytes(value: bytes) -> str | bytes:
 
 
 def read_catalogue(connection: sqlite3.Connection) -> tuple[Relation, ...]:
-    """Every table and view that can be exported, in the order of creation.
+    """Read every table and view that can be exported, in the order of creation.
 
-    Left out: SQLite's own tables, the shadow tables of virtual tables, and, with a warning, what cannot be
-    read. It is one transaction, so that a writer cannot make a table look broken.
-    Raises `sqlite3.Error` where the schema itself cannot be read.
+    Skips SQLite's own tables, the shadow tables of virtual tables, and, with a warning, what cannot be read. This is
+    one transaction, so that a writer cannot make a table look broken. Raises `sqlite3.Error` if the schema itself
+    cannot be read.
     """
     _begin(connection)
     entries = connection.execute(SCHEMA).fetchall()
@@ -74,7 +74,7 @@ def read_catalogue(connection: sqlite3.Connection) -> tuple[Relation, ...]:
 
 
 def schema_stamp(connection: sqlite3.Connection) -> bytes:
-    """What differs where `read_catalogue`, in the same transaction, would find something else."""
+    """Return a stamp that changes whenever the result of `read_catalogue`, in the same transaction, would."""
     _begin(connection)
     digest = blake2b(digest_size=16)
     for entry in connection.execute("SELECT type, name, sql FROM main.sqlite_master ORDER BY rowid"):

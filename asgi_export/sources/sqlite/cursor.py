@@ -1,11 +1,11 @@
-"""One export of a SQLite file: a connection, one statement, batches of rows.
+"""Export a table of a SQLite file: a connection, one statement, batches of rows.
 
-One statement is one read transaction, so it is one snapshot. Why a connection an export: the snapshot belongs
-to the connection, `interrupt` stops all that a connection does, and opening one takes 0.3 ms.
+One statement is one read transaction, so it is one snapshot. Each export has a connection of its own, because the
+snapshot belongs to the connection and `interrupt` stops all statements of a connection; opening one takes 0.3 ms.
 
-Text is decoded by `sqlite3` itself, which is faster than any function of ours (1,000,000 rows of four
-columns: 0.36 s against 0.50 s) and stops at text that is not UTF-8. It stops before it leaves the row, so a
-text factory that loses nothing is put in and the same row is read again: nothing is lost or read twice.
+`sqlite3` itself decodes text, which is faster than any function of ours (1,000,000 rows of four columns: 0.36 s
+against 0.50 s), and raises at text that is not UTF-8. It raises before it leaves the row. So a lossless text factory
+is set and the same row is read again: no row is lost or read twice.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ MOST_BYTES = 256 * 1024
 """Bounds of a batch, as Python objects: past these a batch gets no faster, only larger."""
 
 SLICE_ROWS = 127
-"""One row in so many is measured (2 % of the time); a prime, so that no period in the data can hide in it."""
+"""One row in so many is measured (2 % of the time); a prime, so that a period in the data cannot hide large rows."""
 
 LARGE_ROW_BYTES = MOST_BYTES // SLICE_ROWS
 """A row of this size would fill the batch within a slice: from there on every row is measured."""
 
 GROWTH = 8
 SLOW_BATCH_SECONDS = 0.25
-"""A batch shall not take longer, so that a slow view trickles instead of standing still."""
+"""The longest time of a batch, so that a slow view sends a little at a time."""
 
 STEPS_BETWEEN_LOOKS = 100_000
 """Instructions of SQLite's machine, about a millisecond."""
@@ -48,10 +48,10 @@ T = TypeVar("T")
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write, for calls from any thread, one at a time; the caller closes it.
+    """Open a read-only connection, for calls from any thread, one at a time; the caller closes it.
 
-    Nothing that the schema names may do harm: functions and virtual tables with side effects are refused in
-    views. It never waits for a lock. Raises `sqlite3.Error`. https://www.sqlite.org/uri.html,
+    The schema is not trusted: functions and virtual tables with side effects are refused in views. The connection
+    never waits for a lock. Raises `sqlite3.Error`. https://www.sqlite.org/uri.html,
     https://www.sqlite.org/pragma.html#pragma_trusted_schema
     """
     connection = sqlite3.connect(
@@ -71,7 +71,7 @@ def open_read_only(path: Path) -> sqlite3.Connection:
 
 
 def patiently(act: Callable[[], T], seconds: float, interrupted: threading.Event) -> T:
-    """What `act` returns, tried again for so many seconds while another process locks the file.
+    """Call `act`, and repeat it for so many seconds while another process locks the file.
 
     SQLite's own busy timeout cannot be interrupted; this one ends as soon as `interrupted` is set.
     Raises `sqlite3.OperationalError`: interrupted, or still locked.
@@ -89,7 +89,7 @@ def patiently(act: Callable[[], T], seconds: float, interrupted: threading.Event
 
 
 def next_batch_rows(rows: int, most: int, seconds: float) -> int:
-    """How many rows the next batch may have, after one of `rows` that took `seconds`.
+    """Return how many rows the next batch may have, after one of `rows` that took `seconds`.
 
     It starts at one row, for the first byte, grows while batches are quick, and shrinks when they are slow.
     """
@@ -139,7 +139,7 @@ class SqliteCursor:
             connection = open_read_only(self._path)
             with self._lock:
                 self._connection = connection
-            self._rows = patiently(lambda: self._executed(connection), self._busy_timeout_seconds, self._interrupted)
+            self._rows = patiently(lambda: self._execute(connection), self._busy_timeout_seconds, self._interrupted)
         except BaseException:
             self._release()
             raise
@@ -152,7 +152,7 @@ class SqliteCursor:
         return self
 
     def __next__(self) -> list[Row]:
-        """The next batch. No reference to it is kept: while the client is slow only its text is in memory."""
+        """Return the next batch, and hold no reference to it: with a slow client only its text is in memory."""
         if self._connection is None or self._rows is None:
             raise StopIteration
         if self._interrupted.is_set():
@@ -165,14 +165,14 @@ class SqliteCursor:
         return batch
 
     def interrupt(self) -> None:
-        """Makes the call that runs, and every later one, end within milliseconds; from any thread."""
+        """End the running call, and every later one, within milliseconds; from any thread."""
         self._interrupted.set()
         with self._lock:
             if self._connection is not None:
                 self._connection.interrupt()
 
-    def _executed(self, connection: sqlite3.Connection) -> sqlite3.Cursor:
-        """The statement at its first row."""
+    def _execute(self, connection: sqlite3.Connection) -> sqlite3.Cursor:
+        """Execute the statement."""
         # `Connection.interrupt` does nothing to a statement that starts a moment later; this stops that one.
         connection.set_progress_handler(self._interrupted.is_set, STEPS_BETWEEN_LOOKS)
         if self._small_cache:
@@ -204,7 +204,7 @@ class SqliteCursor:
 
 
 def _extend(batch: list[Row], rows: sqlite3.Cursor, wanted: int, connection: sqlite3.Connection) -> None:
-    """Moves so many rows into the batch. `list.extend` keeps what it had when the iterator raises."""
+    """Move so many rows into the batch; if the iterator raises, the rows so far stay in it."""
     full = len(batch) + wanted
     try:
         batch.extend(islice(rows, wanted))
@@ -216,11 +216,11 @@ def _extend(batch: list[Row], rows: sqlite3.Cursor, wanted: int, connection: sql
 
 
 def _is_bad_text(error: sqlite3.OperationalError) -> bool:
-    """Raised by the module `sqlite3` over a value, not by the library: so it has no result code."""
+    """Return whether the module `sqlite3` raised over a value: errors of the library have a result code."""
     return not hasattr(error, "sqlite_errorcode") and str(error).startswith("Could not decode to UTF-8")
 
 
 def primary_code(error: sqlite3.Error) -> int:
-    """The result code without its extension. https://www.sqlite.org/rescode.html#pve"""
+    """Return the result code without its extension. https://www.sqlite.org/rescode.html#pve"""
     code: Any = getattr(error, "sqlite_errorcode", 0)
     return int(code) & 0xFF

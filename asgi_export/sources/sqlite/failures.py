@@ -1,4 +1,4 @@
-"""What an error of SQLite means to a client: whether another try may help."""
+"""Map errors of SQLite to errors for a client, by whether another try may help."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ not there, JSON that cannot be read; a damaged file; a value that is too large.
 
 
 def failure(dataset: str, error: sqlite3.Error, *, view: bool) -> ExportError:
-    """What an export of the dataset raises for it; the error is its cause, for the log."""
+    """Make the error that an export of the dataset raises, with the original one as its cause, for the log."""
     code = primary_code(error)
     if code in PASSING or (not code and str(error) == "interrupted"):
         return Unavailable(f"dataset {dataset} cannot be read now", retry_after_seconds=5)
@@ -39,7 +39,7 @@ def failure(dataset: str, error: sqlite3.Error, *, view: bool) -> ExportError:
 
 
 class ExplainedCursor:
-    """A `SqliteCursor` whose errors are ours: `Unavailable` and `SourceFailed`."""
+    """Wrap a `SqliteCursor`; map its errors to `Unavailable` and `SourceFailed`."""
 
     def __init__(self, cursor: SqliteCursor, dataset: str, *, view: bool) -> None:
         self._cursor = cursor

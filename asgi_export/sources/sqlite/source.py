@@ -109,24 +109,24 @@ class SqliteSource:
 
         Raises `StartupError` where the file is missing, unreadable, no SQLite file, or without tables.
         """
-        relations, self._stamp = await asyncio.to_thread(self._started)
+        relations, self._stamp = await asyncio.to_thread(self._read_all)
         return self._datasets(relations)
 
     async def refresh(self) -> Sequence[SqliteDataset] | None:
-        """The datasets where the schema has changed: all of its text is compared, which takes 20 µs a table.
+        """Return the datasets if the schema has changed: its whole text is compared, which takes 20 µs a table.
 
-        Its `schema_version` is not enough, as a file that a script makes anew has the same one with other columns.
-        Raises `sqlite3.Error` where the file cannot be read.
+        The `schema_version` is not enough: a file that a script recreates has the same one with other columns.
+        Raises `sqlite3.Error` if the file cannot be read.
         """
-        found = await asyncio.to_thread(self._read, self._changed)
+        found = await asyncio.to_thread(self._read, self._read_if_changed)
         if found is None:
             return None
         relations, self._stamp = found
         return self._datasets(relations)
 
     async def check(self) -> None:
-        """Reads the schema on a new connection. Raises `sqlite3.Error` where that fails."""
-        await asyncio.to_thread(self._schema_read)
+        """Read the schema on a new connection. Raises `sqlite3.Error` if that fails."""
+        await asyncio.to_thread(self._check_schema)
 
     async def close(self) -> None:
         """Nothing to give back: each export closes its own connection."""
@@ -134,11 +134,11 @@ class SqliteSource:
     def _datasets(self, relations: Sequence[Relation]) -> Sequence[SqliteDataset]:
         return [SqliteDataset(self.path, relation, self._busy_timeout_seconds) for relation in relations]
 
-    def _changed(self, connection: sqlite3.Connection) -> tuple[tuple[Relation, ...], bytes] | None:
+    def _read_if_changed(self, connection: sqlite3.Connection) -> tuple[tuple[Relation, ...], bytes] | None:
         stamp = schema_stamp(connection)
         return None if stamp == self._stamp else (read_catalogue(connection), stamp)
 
-    def _started(self) -> tuple[tuple[Relation, ...], bytes]:
+    def _read_all(self) -> tuple[tuple[Relation, ...], bytes]:
         self._expect_file()
         try:
             found = self._read(lambda connection: (read_catalogue(connection), schema_stamp(connection)))
@@ -149,7 +149,7 @@ class SqliteSource:
         return found
 
     def _expect_file(self) -> None:
-        """Says what SQLite only calls "unable to open database file".
+        """Raise the reason for what SQLite only calls "unable to open database file".
 
         It does not open the file: SQLite's locks belong to the process, and closing any other descriptor of
         the file would drop those of the exports that run. https://www.sqlite.org/howtocorrupt.html §2.2
@@ -163,7 +163,7 @@ class SqliteSource:
         if not os.access(self.path, os.R_OK):
             raise StartupError(f"{self.path}: Permission denied")
 
-    def _schema_read(self) -> None:
+    def _check_schema(self) -> None:
         self._read(lambda connection: connection.execute("SELECT count(*) FROM main.sqlite_master").fetchone())
 
     def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
@@ -187,7 +187,7 @@ def _select(relation: Relation, columns: Sequence[str]) -> str:
 
 
 def _in_own_order(relation: Relation, columns: Sequence[str]) -> str:
-    """What keeps SQLite from answering out of an index that holds all asked columns, in the order of that index.
+    """Return a clause that keeps SQLite from reading an index with all selected columns, in the order of that index.
 
     A table with rowids is scanned as it lies; a WITHOUT ROWID table ignores NOT INDEXED, and in a view it says
     nothing of the tables below. There the other columns are named too, in a condition that is decided before any
