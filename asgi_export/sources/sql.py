@@ -1,4 +1,4 @@
-"""SQL that is common to all dialects."""
+"""SQL that is common to all dialects, and text of databases that hold any bytes as text."""
 
 from __future__ import annotations
 
@@ -10,3 +10,11 @@ def quoted(identifier: str) -> str:
     '"6"" pipe"'
     """
     return '"' + identifier.replace('"', '""') + '"'
+
+
+def text_or_bytes(value: bytes) -> str | bytes:
+    """A text value that loses nothing: `str` where it is UTF-8, else the bytes that the database holds."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value

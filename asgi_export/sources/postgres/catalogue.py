@@ -4,21 +4,26 @@ A column has three forms in SQL. *copied* is for COPY: the column itself, which 
 booleans (`t` and `f`) and nested values (`{1,2}`). *text* is the same text as a value of type text. *value* is for
 asyncpg to decode (`session.CODECS`): types with an equal in Python unchanged, nested values as JSON, every other type
 as text, so that no object of the driver gets into a row.
+
+A database whose encoding is SQL_ASCII holds any bytes as text, and gives none that is not UTF-8 to a client that
+expects UTF-8: COPY and values alike end with an error there. So its text is asked for as bytes, and decoded here
+where it can be. Every other encoding is converted by the server.
+https://www.postgresql.org/docs/current/multibyte.html
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from asgi_export.declared import ARROW_TEXT, arrow_of, kind_of
 from asgi_export.sources.postgres.driver import Connection
-from asgi_export.sources.sql import quoted
-from asgi_export.table import Column
+from asgi_export.sources.sql import quoted, text_or_bytes
+from asgi_export.table import Column, JsonText
 
 log = logging.getLogger("asgi_export.sources.postgres")
 
@@ -50,6 +55,17 @@ ORDER BY n.nspname <> 'public', n.nspname COLLATE "C", c.relname COLLATE "C", a.
 """Tables, partitioned tables, views, materialised views and foreign tables, `public` first; domains are
 resolved to what they rest on. https://www.postgresql.org/docs/current/catalogs.html"""
 
+SQL_ASCII = "SQL_ASCII"
+
+AS_BYTES = "pg_catalog.convert_to({0}, 'SQL_ASCII')"
+"""The bytes of a text in a database of this encoding, where it converts nothing and refuses nothing."""
+
+_NAMES = ("schema", "table", "column")
+_TYPES = ("type", "resolved")
+
+_AS_BYTES = [f"{AS_BYTES.format(f'{quoted(name)}::pg_catalog.text')} AS {quoted(name)}" for name in _NAMES + _TYPES]
+CATALOGUE_AS_BYTES = f'SELECT {", ".join(_AS_BYTES)}, view, base, composite, "array" FROM ({CATALOGUE}) catalogue'
+
 STAMP = """
 SELECT pg_catalog.concat_ws(' ', r.rows, r.digest, m.rows, m.digest) FROM
 (SELECT pg_catalog.count(*) AS rows, pg_catalog.sum(pg_catalog.hashtextextended(
@@ -69,10 +85,12 @@ that of any SELECT. https://www.postgresql.org/docs/current/ddl-system-columns.h
 
 NUMBERS = frozenset({"int2", "int4", "int8", "oid", "float4", "float8", "numeric"})
 
-NATIVE = frozenset(
-    {"bool", "int2", "int4", "int8", "oid", "float4", "float8", "numeric", "text", "varchar", "bpchar", "name"}
-    | {"bytea", "uuid", "date", "time", "timestamp", "timestamptz", "json", "jsonb"}
-)
+DOCUMENTS = frozenset({"json", "jsonb"})
+
+WITHOUT_TEXT = NUMBERS | {"bool", "bytea", "uuid", "date", "time", "timestamp", "timestamptz"}
+"""Base types whose values have no text in the encoding of the database."""
+
+NATIVE = WITHOUT_TEXT | DOCUMENTS | {"text", "varchar", "bpchar", "name"}
 """Base types that asyncpg, with the codecs of `session`, gives as the value that is equal."""
 
 TEXTUAL = frozenset({"money"})
@@ -98,34 +116,44 @@ TEXT_FORMS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """An expression in SQL; `decode` makes the value of what asyncpg gives for it, unless that is a null."""
+
+    sql: str
+    decode: Callable[[bytes], Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnForms:
     """One column and its forms in SQL."""
 
     column: Column
     copied: str
-    text: str
-    value: str
+    text: Form
+    value: Form
     number: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One table or view; `sql` is its quoted, qualified name."""
+    """One table or view; `sql` is its quoted, qualified name, `encoding` that of the database."""
 
     name: str
     sql: str
     view: bool
     columns: tuple[ColumnForms, ...]
+    encoding: str
 
 
 async def read_catalogue(connection: Connection) -> tuple[Relation, ...]:
     """Read every relation outside the system schemas with a column that the role may read, `public` first.
 
     A relation is named SCHEMA.TABLE, in `public` TABLE. If two get the same name, by a dot in one of them, the later
-    is skipped with a warning. Raises errors of asyncpg.
+    is skipped with a warning; so is a name that is not UTF-8. Raises errors of asyncpg.
     """
-    rows = await connection.fetch(CATALOGUE)
-    return await asyncio.to_thread(_relations, rows)
+    encoding = await connection.fetchval("SELECT pg_catalog.getdatabaseencoding()")
+    rows = await connection.fetch(CATALOGUE_AS_BYTES if encoding == SQL_ASCII else CATALOGUE)
+    return await asyncio.to_thread(_relations, rows, encoding)
 
 
 async def read_stamp(connection: Connection) -> str:
@@ -134,29 +162,58 @@ async def read_stamp(connection: Connection) -> str:
     return stamp
 
 
-def _relations(rows: Sequence[Any]) -> tuple[Relation, ...]:
+def _relations(rows: Sequence[Any], encoding: str) -> tuple[Relation, ...]:
     relations: dict[str, Relation] = {}
-    for (schema, table, view), columns in groupby(rows, lambda row: (row["schema"], row["table"], row["view"])):
+    named = _named(rows) if encoding == SQL_ASCII else rows
+    for (schema, table, view), columns in groupby(named, lambda row: (row["schema"], row["table"], row["view"])):
         name = table if schema == "public" else f"{schema}.{table}"
         sql = f"{quoted(schema)}.{quoted(table)}"
         if name in relations:
             log.warning("%s is left out: %s is already called %r", sql, relations[name].sql, name)
             continue
-        relations[name] = Relation(name, sql, view, tuple(_forms(row) for row in columns))
+        forms = tuple(_forms(row, as_bytes=encoding == SQL_ASCII) for row in columns)
+        relations[name] = Relation(name, sql, view, forms, encoding)
     return tuple(relations.values())
 
 
-def _forms(row: Any) -> ColumnForms:
+def _named(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """Rows of `CATALOGUE_AS_BYTES` as those of `CATALOGUE`, without the columns that no statement can name.
+
+    asyncpg sends statements as UTF-8.
+    """
+    left_out = []
+    for row in rows:
+        names = {name: text_or_bytes(row[name]) for name in _NAMES}
+        if all(isinstance(name, str) for name in names.values()):
+            yield {**row, **names, **{name: row[name].decode(errors="backslashreplace") for name in _TYPES}}
+        else:
+            left_out.append(".".join([row[name].decode(errors="backslashreplace") for name in _NAMES]))
+    if left_out:
+        reason = "its name, or that of its table or schema, is not UTF-8"
+        log.warning("%d columns are left out: of the first, %s, %s", len(left_out), left_out[0], reason)
+
+
+def _forms(row: Any, *, as_bytes: bool) -> ColumnForms:
     name, base = quoted(row["column"]), row["base"]
     as_json = _json(row, name)
     as_text = f"({as_json})::pg_catalog.text" if as_json else TEXT_FORMS.get(base, AS_TEXT).format(name)
+    text, value = Form(as_text), Form(as_json or (name if base in NATIVE else as_text))
+    if as_bytes:
+        text = Form(AS_BYTES.format(as_text), text_or_bytes)
+    if as_bytes and base not in WITHOUT_TEXT:
+        value = Form(text.sql, _json_or_bytes if as_json or base in DOCUMENTS else text_or_bytes)
     return ColumnForms(
         _column(row),
         copied=as_text if base == "bool" else as_json or name,
-        text=as_text,
-        value=as_json or (name if base in NATIVE else as_text),
+        text=text,
+        value=value,
         number=base in NUMBERS,
     )
+
+
+def _json_or_bytes(value: bytes) -> JsonText | bytes:
+    found = text_or_bytes(value)
+    return JsonText(found) if isinstance(found, str) else found
 
 
 def _column(row: Any) -> Column:

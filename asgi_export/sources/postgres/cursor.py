@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
@@ -64,10 +64,10 @@ class CopyQuery:
 
 @dataclass(frozen=True, slots=True)
 class RowsQuery:
-    """A SELECT whose rows are wanted."""
+    """A SELECT whose rows are wanted, and what decodes each column where asyncpg does not."""
 
     sql: str
-    width: int
+    decoders: tuple[Callable[[bytes], Any] | None, ...]
 
     def begin(self, connection: Connection) -> _Rows:
         return _Rows(connection, self)
@@ -175,7 +175,7 @@ class _Rows:
         self._connection = connection
         self._query = query
         self._portal: Any = None
-        self._size = BatchSize(query.width)
+        self._size = BatchSize(len(query.decoders))
 
     async def next(self) -> list[Row] | None:
         if self._portal is None:
@@ -184,8 +184,18 @@ class _Rows:
             self._portal = await statement.cursor()
         rows = list(map(tuple, await self._portal.fetch(self._size.rows)))
         self._size.came(rows)
-        return rows or None
+        return _decoded(rows, self._query.decoders) or None
 
     def stop(self) -> None:
         """Nothing to do: between two batches nothing runs, and a cancelled fetch has cancelled the query."""
         self._portal = None
+
+
+def _decoded(rows: list[Row], decoders: Sequence[Callable[[bytes], Any] | None]) -> list[Row]:
+    if not any(decoders):
+        return rows
+    columns = list(zip(*rows, strict=True))
+    for place, decode in enumerate(decoders[: len(columns)]):
+        if decode is not None:
+            columns[place] = tuple([None if value is None else decode(value) for value in columns[place]])
+    return list(zip(*columns, strict=True))

@@ -86,7 +86,10 @@ def _set_local(settings: Mapping[str, str]) -> str:
 async def check_settings(connection: Connection, place: str, settings: Mapping[str, str]) -> None:
     """Raise `StartupError` if the open transaction does not have the settings of `begin`."""
     expected = {**settings, "transaction_read_only": "on"}
-    sql = "SELECT pg_catalog.lower(name) AS name, setting FROM pg_catalog.pg_settings"
+    # no others: in a database of the encoding SQL_ASCII one may hold text that is not UTF-8
+    names = ", ".join(f"'{name}'" for name in expected)
+    lowered = "(SELECT pg_catalog.lower(name) AS name, setting FROM pg_catalog.pg_settings)"
+    sql = f"SELECT name, setting FROM {lowered} settings WHERE name IN ({names})"
     found = {row["name"]: row["setting"] for row in await connection.fetch(sql)}
     for name, value in expected.items():
         if found.get(name) != value:

@@ -37,7 +37,14 @@ from functools import partial
 
 from asgi_export.errors import ExportError, StartupError, Unavailable
 from asgi_export.measure import Metric
-from asgi_export.sources.postgres.catalogue import ColumnForms, Relation, read_catalogue, read_stamp
+from asgi_export.sources.postgres.catalogue import (
+    SQL_ASCII,
+    ColumnForms,
+    Form,
+    Relation,
+    read_catalogue,
+    read_stamp,
+)
 from asgi_export.sources.postgres.cursor import CopyQuery, PoolUse, PostgresCursor, Query, RowsQuery
 from asgi_export.sources.postgres.driver import (
     Connection,
@@ -285,12 +292,23 @@ def query_for(relation: Relation, selection: Selection) -> Query:
     dialect = selection.dialect
     tail = f" FROM {relation.sql}" + _limit(selection.limit)
     if dialect is None:
-        return RowsQuery(_select([forms.value for forms in columns], tail), len(columns))
-    if copy_can_write(dialect) and len(columns) > 1:
+        return _rows_query([forms.value for forms in columns], tail)
+    if _copies(relation, dialect) and len(columns) > 1:
         return CopyQuery(_select([forms.copied for forms in columns], tail), dialect)
-    if copy_can_write(dialect) and not dialect.null:
+    if _copies(relation, dialect) and not dialect.null:
         return CopyQuery(_select([_never_null(forms) for forms in columns], tail), dialect)
-    return RowsQuery(_select([_text(forms, dialect) for forms in columns], tail), len(columns))
+    return _rows_query([_text(forms, dialect) for forms in columns], tail)
+
+
+def _copies(relation: Relation, dialect: Dialect) -> bool:
+    """Whether COPY writes this dialect in this database, whose encoding may lack a character of the null text."""
+    if relation.encoding == SQL_ASCII:
+        return False
+    return copy_can_write(dialect) and (dialect.null.isascii() or relation.encoding == "UTF8")
+
+
+def _rows_query(forms: Sequence[Form], tail: str) -> RowsQuery:
+    return RowsQuery(_select([form.sql for form in forms], tail), tuple(form.decode for form in forms))
 
 
 def _select(expressions: Sequence[str], tail: str) -> str:
@@ -306,9 +324,9 @@ def _never_null(forms: ColumnForms) -> str:
 
     An empty text it writes as `""`, but only where that is the null text; so another one is left to rows.
     """
-    return f"coalesce({forms.text}, '')"
+    return f"coalesce({forms.text.sql}, '')"
 
 
-def _text(forms: ColumnForms, dialect: Dialect) -> str:
+def _text(forms: ColumnForms, dialect: Dialect) -> Form:
     """Text, but for numbers where only text is to be escaped."""
     return forms.value if forms.number and dialect.escape_formulas else forms.text

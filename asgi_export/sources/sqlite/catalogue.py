@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Literal, TypeAlias
 
 from asgi_export.declared import ARROW_TEXT, BYTES, FLOATS, INTEGERS, arrow_of, kind_of, parse
-from asgi_export.sources.sql import quoted
+from asgi_export.sources.sql import quoted, text_or_bytes
 from asgi_export.table import Column
 
 log = logging.getLogger("asgi_export.sources.sqlite")
@@ -48,14 +48,6 @@ class Relation:
     stored: bool
     by_rowid: bool
     view: bool
-
-
-def text_or_bytes(value: bytes) -> str | bytes:
-    """Decode a text value without loss: as `str` if it is UTF-8, else as the bytes of the file."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value
 
 
 def read_catalogue(connection: sqlite3.Connection) -> tuple[Relation, ...]:

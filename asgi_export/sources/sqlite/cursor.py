@@ -19,7 +19,7 @@ from pathlib import Path
 from sys import getsizeof
 from typing import Any, TypeVar
 
-from asgi_export.sources.sqlite.catalogue import text_or_bytes
+from asgi_export.sources.sql import text_or_bytes
 from asgi_export.table import Row
 
 MOST_ROWS = 500
