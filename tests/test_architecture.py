@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "asgi_export"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("declared", "errors"),
     ("exact_text", "extras", "measure", "memory", "nested_arrays", "table", "tasks", "toml_file"),
-    ("threads",),
+    ("shared_values", "threads"),
     ("asgi", "formats", "redis_client", "sources"),
     ("limiter",),
     ("access",),
@@ -40,6 +40,7 @@ COLUMNS = {
     "nested_arrays",
     "sources/files",
     "sources/arrow_items",
+    "shared_values",
     "sources/arrow_types",
 }
 

@@ -7,6 +7,7 @@ interface.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from asgi_export.errors import SourceFailed
@@ -31,15 +32,17 @@ def column_slices(item: Any, columns: Sequence[str], limit: int | None) -> Itera
     A stream is read as it is asked for. Raises `SourceFailed` where a column is missing, and `StartupError` where
     pyarrow is.
     """
+    with extra("files"):
+        from asgi_export.shared_values import cut
     left = limit
     step = max(1, SLICE_CELLS // len(columns))
     for batch in _record_batches(item):
         picked = _pick(batch, columns)
-        for start in range(0, picked.num_rows, step):
-            found = picked.slice(start, step if left is None else min(step, left))
-            yield found
+        steps = (picked.slice(start, step) for start in range(0, picked.num_rows, step))
+        for found in chain.from_iterable(map(cut, steps)):
+            yield found if left is None else found.slice(0, left)
             if left is not None:
-                left -= found.num_rows
+                left -= min(left, found.num_rows)
                 if not left:
                     return
 

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from asgi_export.errors import LASTING, SourceFailed, Unavailable
+from asgi_export.shared_values import cut
 from asgi_export.sources.files.damage import DAMAGE
 from asgi_export.sources.files.int96 import differ_in_units_only
 from asgi_export.sources.files.kinds import Kind
@@ -163,7 +165,7 @@ class ColumnReader:
     def _conform(
         self, batches: Iterator[pa.RecordBatch], partition: Mapping[str, str | None]
     ) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
+        for batch in chain.from_iterable(map(cut, batches)):
             columns = [_column(batch, field, partition) for field in self.fields]
             fields = [field.with_type(column.type) for field, column in zip(self.fields, columns, strict=True)]
             yield pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
