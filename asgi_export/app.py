@@ -48,7 +48,7 @@ from asgi_export.limiter.rules import RULES, describe_rules
 from asgi_export.measure import Metric
 from asgi_export.openapi.cache import Documents, rights_of
 from asgi_export.openapi.document import View, describe
-from asgi_export.openapi.visibility import offer_of
+from asgi_export.openapi.visibility import visible_to
 from asgi_export.table import Dataset, Source
 
 logger = logging.getLogger("asgi_export")
@@ -267,7 +267,7 @@ class ExportApp:
         now = self._catalogue.now
         return 200, await self._documents.get(
             (view, asked.dataset, rights_of(access), now.version),
-            lambda: json_body(describe(view, offer_of(now, asked.dataset, access))),
+            lambda: json_body(describe(view, visible_to(now, asked.dataset, access))),
         )
 
     async def _live(self, _context: RequestContext) -> tuple[int, bytes]:

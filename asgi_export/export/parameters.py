@@ -1,4 +1,7 @@
-"""The query parameters of an export: one table to parse them, to name them in errors, and to document them."""
+"""The query parameters of an export: one table to parse them and to name them in errors.
+
+`openapi/document.json` describes them to clients, and the tests compare it with this table.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +42,10 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The values of a parameter; `parse` raises ValueError or KeyError for any other than `expected`.
-
-    `schema` is the same as JSON Schema 2020-12, as in OpenAPI 3.1.
-    """
+    """The values of a parameter; `parse` raises ValueError or KeyError for any other than `expected`."""
 
     parse: Callable[[str], Any]
     expected: str
-    schema: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +54,13 @@ class Parameter:
 
     name: str
     field: str
-    meaning: str
     values: Values
     of_text: bool = False
 
 
-def _boolean(*, default: bool) -> Values:
-    choices = {"true": True, "false": False}
-    return Values(choices.__getitem__, " or ".join(choices), {"type": "boolean", "default": default})
-
-
-def _choice(choices: Mapping[str, str]) -> Values:
-    """Make the values of a choice of words; the first is the default."""
-    words = list(choices)
-    return Values(choices.__getitem__, " or ".join(words), {"type": "string", "enum": words, "default": words[0]})
+def _choice(choices: Mapping[str, object]) -> Values:
+    """Make the values of a choice of words."""
+    return Values(choices.__getitem__, " or ".join(choices))
 
 
 def _whole(most: int) -> Values:
@@ -79,7 +71,7 @@ def _whole(most: int) -> Values:
             raise ValueError(text)
         return int(text)
 
-    return Values(parse, f"a whole number from 0 to {most}", {"type": "integer", "minimum": 0, "maximum": most})
+    return Values(parse, f"a whole number from 0 to {most}")
 
 
 def _text(expected: str, shortest: int = 0, longest: int | None = None) -> Values:
@@ -90,14 +82,7 @@ def _text(expected: str, shortest: int = 0, longest: int | None = None) -> Value
             raise ValueError(text)
         return text
 
-    bounds = {"minLength": shortest} if longest is None else {"minLength": shortest, "maxLength": longest}
-    return Values(parse, expected, {"type": "string", **bounds})
-
-
-def _names() -> Values:
-    """Make the values of a list of names: one value with commas, so `explode` is false in OpenAPI."""
-    schema = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
-    return Values(parse_column_list, EXPECTED, schema)
+    return Values(parse, expected)
 
 
 def _delimiter() -> Values:
@@ -108,28 +93,26 @@ def _delimiter() -> Values:
             raise ValueError(text)
         return text
 
-    character = {"minLength": 1, "maxLength": 1, "not": {"enum": list(NO_DELIMITERS)}}
-    schema = {"type": "string", "anyOf": [{"const": "tab"}, character]}
-    return Values(parse, "tab, or a character but quote and line ends", schema)
+    return Values(parse, "tab, or a character but quote and line ends")
 
 
 _NAME_LENGTH = f"1 to {MAX_FILENAME_CHARACTERS} characters"
 
+_BOOLEAN = _choice({"true": True, "false": False})
+
 PARAMETERS = (
-    Parameter("columns", "columns", "which columns, in that order; none is all", _names()),
-    Parameter(SECRET, "api_key", "who is asking, for limits and access", _text("a key")),
-    Parameter("total", "total", "at most so many rows", _whole(MAX_TOTAL)),
-    Parameter("dataset", "dataset", "which dataset", _text("the name of a dataset", 1)),
-    Parameter("header", "header", "whether the first line holds the names", _boolean(default=True), True),
-    Parameter("delimiter", "delimiter", "what stands between fields; `tab` is a tab", _delimiter(), True),
-    Parameter("quote", "quote", "which fields are quoted", _choice({"minimal": "minimal", "all": "all"}), True),
-    Parameter("null", "null", "the text of a missing value", _text("any text"), True),
-    Parameter("newline", "newline", "how lines end", _choice({"lf": "\n", "crlf": "\r\n"}), True),
-    Parameter("bom", "bom", "whether a UTF-8 byte order mark comes first", _boolean(default=False), True),
-    Parameter("escapeFormulas", "escape_formulas", "prefix ' to text like a formula", _boolean(default=False), True),
-    Parameter(
-        "filename", "filename", "the name in Content-Disposition", _text(_NAME_LENGTH, 1, MAX_FILENAME_CHARACTERS)
-    ),
+    Parameter("columns", "columns", Values(parse_column_list, EXPECTED)),
+    Parameter(SECRET, "api_key", _text("a key")),
+    Parameter("total", "total", _whole(MAX_TOTAL)),
+    Parameter("dataset", "dataset", _text("the name of a dataset", 1)),
+    Parameter("header", "header", _BOOLEAN, of_text=True),
+    Parameter("delimiter", "delimiter", _delimiter(), of_text=True),
+    Parameter("quote", "quote", _choice({"minimal": "minimal", "all": "all"}), of_text=True),
+    Parameter("null", "null", _text("any text"), of_text=True),
+    Parameter("newline", "newline", _choice({"lf": "\n", "crlf": "\r\n"}), of_text=True),
+    Parameter("bom", "bom", _BOOLEAN, of_text=True),
+    Parameter("escapeFormulas", "escape_formulas", _BOOLEAN, of_text=True),
+    Parameter("filename", "filename", _text(_NAME_LENGTH, 1, MAX_FILENAME_CHARACTERS)),
 )
 
 OF_DOCUMENT = tuple([parameter for parameter in PARAMETERS if parameter.name in ("dataset", SECRET)])

@@ -1,53 +1,35 @@
-"""The document: every page that one caller has."""
+"""The OpenAPI document that one caller is served.
+
+`document.json` describes the fullest service at the default address: every format, keys, limits and metrics.
+`describe` takes away what a caller does not have, and fills in what differs from one service or caller to the next.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Container
 from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
 
-from asgi_export.errors import PreconditionRequired
-from asgi_export.formats import FORMATS, Format
-from asgi_export.openapi.parameters import (
-    ANY_IN_PATH,
-    parameters_of,
-    parameters_of_document,
-    parameters_of_page,
-    shared_parameters,
-)
-from asgi_export.openapi.paths import ANY, ASKED, COUNTED, Page, path_item
-from asgi_export.openapi.responses import (
-    ALWAYS,
-    HEADERS,
-    PROBLEM,
-    PROBLEM_TYPE,
-    PROBLEMS,
-    Described,
-    heads,
-    named,
-    problem,
-)
-from asgi_export.openapi.schemas import CATALOGUE, DOCUMENT, NOT_READY, OK, TEXT, VERSION
-from asgi_export.openapi.visibility import Offer
+from asgi_export.asgi.request import MAX_QUERY_BYTES
+from asgi_export.formats import FORMATS
+from asgi_export.openapi.visibility import Visible
 
-API_VERSION = "v1"
+FULLEST = files("asgi_export.openapi").joinpath("document.json").read_text("utf-8")
+PREFIX = "/api/v1/exports"
+"""Of the paths of exports in `FULLEST`."""
 
-SECURITY: Mapping[str, Described] = {
-    "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    "apiKey": {"type": "apiKey", "in": "query", "name": "apiKey"},
-    "bearer": {"type": "http", "scheme": "bearer"},
-}
-
-
-TO_CSV: Described = {"operationId": "get_csv", "parameters": {"dataset": "$response.body#/datasets/0/name"}}
-"""How a dataset of the catalogue is asked for."""
+SEVERAL = " There are several datasets"
+"""Where the introduction goes on to what is true of several datasets only."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """The service as one caller sees it.
 
-    `server` is the path that it is mounted at, empty at the root; `prefix` what the exports lie below from there;
-    neither ends with a slash.
+    `server` is the path that it is mounted at, empty at the root; `prefix` is the path of the exports from there.
+    Neither ends with a slash.
     `keys`: one is needed; `limited`: requests are counted; `metrics`: they are served.
     """
 
@@ -59,103 +41,92 @@ class View:
     max_query_bytes: int
 
 
-def describe(view: View, offer: Offer) -> Described:
-    """The document, as it is written to JSON. OpenAPI 3.1.1."""
-    security: Described = {"security": [{name: []} for name in SECURITY]} if view.keys else {}
-    schemes: Described = {"securitySchemes": SECURITY} if view.keys else {}
-    return {
-        "openapi": VERSION,
-        "info": {"title": "asgi-export", "version": API_VERSION, "description": _introduction(view, offer)},
-        "servers": [{"url": view.server or "/"}],
-        **security,
-        "paths": {
-            path: path_item(page, keys=view.keys, limited=view.limited)
-            for path, page in (*_exports(view, offer), *_pages(view, offer), *_probes(view))
-        },
-        "components": {
-            "headers": HEADERS,
-            "parameters": shared_parameters(offer, keys=view.keys),
-            "responses": {error.__name__: problem(error, limited=view.limited) for error in PROBLEMS},
-            "schemas": {"Problem": PROBLEM, "Catalogue": CATALOGUE},
-            **schemes,
-        },
+def describe(view: View, visible: Visible) -> dict[str, Any]:
+    """Return the document, as it is written to JSON. OpenAPI 3.1.1."""
+    document: dict[str, Any] = json.loads(FULLEST)
+    document["info"]["description"] = _introduction(document["info"]["description"], view, visible)
+    document["servers"] = [{"url": view.server or "/"}]
+    document["paths"] = {
+        path.replace(PREFIX, view.prefix, 1): item
+        for path, item in document["paths"].items()
+        if _is_served(path, view, visible)
     }
+    if not view.keys:
+        del document["security"], document["components"]["securitySchemes"]
+    document = _without(document, _absent(view, visible))
+    _narrow(document["components"]["parameters"], visible)
+    return document
 
 
-def _introduction(view: View, offer: Offer) -> str:
-    several = (
-        " There are several datasets, and the columns here are those that they share: with ?dataset=NAME this page"
-        " describes one of them; the catalogue lists them all."
-    )
-    return (
-        "Tables as streams. A parameter that is unknown or given twice is a 400, a query string of more than"
-        f" {view.max_query_bytes} bytes a 414. An export that fails after its head is broken off without the end"
-        f" that HTTP asks for: it is not the whole.{'' if offer.alone else several}"
-    )
+def _introduction(text: str, view: View, visible: Visible) -> str:
+    there = text.partition(SEVERAL)[0] if visible.alone else text
+    return there.replace(f"{MAX_QUERY_BYTES} bytes", f"{view.max_query_bytes} bytes")
 
 
-def _exports(view: View, offer: Offer) -> Iterator[tuple[str, Page]]:
-    for found in FORMATS.values():
-        if found.available:
-            yield f"{view.prefix}/{found.name}", _export(found, view, offer)
-            if offer.listed:
-                yield f"{view.prefix}/{{dataset}}.{found.name}", _export(found, view, offer, in_path=True)
+def _is_served(path: str, view: View, visible: Visible) -> bool:
+    if path == "/metrics":
+        return view.metrics
+    if "{dataset}" in path and not visible.listed:
+        return False
+    found = FORMATS.get(path.rpartition("/")[2].removeprefix("{dataset}."))
+    return found is None or found.available
 
 
-def _export(found: Format, view: View, offer: Offer, *, in_path: bool = False) -> Page:
-    """Only delimited text has a schema: OpenAPI 3.1 has none for lines of JSON, and none for what is binary."""
-    return Page(
-        name=f"dataset_{found.name}" if in_path else found.name,
-        summary=f"a dataset as {found.name}",
-        content={found.media_type: {"schema": TEXT} if found.delimited else {}},
-        errors=(*COUNTED, *ASKED, PreconditionRequired),
-        headers=("Content-Disposition", "X-Accel-Buffering", "Content-Encoding"),
-        parameters=parameters_of(found, offer, keys=view.keys, in_path=in_path),
-        of_options=[ANY_IN_PATH] if in_path else (),
-    )
+def _absent(view: View, visible: Visible) -> set[str]:
+    """Return the pointers of the components that this service has no use for.
 
-
-def _pages(view: View, offer: Offer) -> Iterator[tuple[str, Page]]:
-    catalogue = {"application/json": {"schema": named("schemas", "Catalogue")}}
-    document = {"application/json": {"schema": DOCUMENT}}
-    yield (
-        f"{view.prefix}/",
-        Page(
-            "catalogue",
-            "datasets, columns, formats, limits",
-            catalogue,
-            COUNTED,
-            parameters=parameters_of_page(keys=view.keys),
-            links={"csv": TO_CSV},
-        ),
-    )
-    yield (
-        f"{view.prefix}/openapi.json",
-        Page(
-            "openapi",
-            "this document; with dataset, of that one alone",
-            document,
-            (*COUNTED, *ASKED),
-            parameters=parameters_of_document(offer, keys=view.keys),
-        ),
-    )
-
-
-def _probes(view: View) -> Iterator[tuple[str, Page]]:
-    ok = {"application/json": {"schema": OK}}
-    not_ready = {
-        "description": "what does not answer, or that the service is not open",
-        "headers": heads([*ALWAYS, "Retry-After"]),
-        "content": {
-            "application/json": {"schema": NOT_READY},
-            PROBLEM_TYPE: {"schema": named("schemas", "Problem")},
-        },
+    A key is a parameter only where it is not a security scheme. It may run only so many exports at once, so there is
+    a 429 also where requests are not counted.
+    """
+    absent = {
+        "headers/RateLimit": not view.limited,
+        "headers/RateLimit-Policy": not view.limited,
+        "parameters/X-API-Key": view.keys,
+        "parameters/apiKey": view.keys,
+        "parameters/columns": not visible.columns,
+        "responses/TooManyRequests": not (view.keys or view.limited),
+        "responses/Unauthorized": not view.keys,
+        "responses/metrics": not view.metrics,
     }
-    yield "/healthz", Page("healthz", "whether the process lives", ok, ANY, open=True)
-    yield (
-        "/readyz",
-        Page("readyz", "whether every source and store answers", ok, ANY, failures={"503": not_ready}, open=True),
-    )
-    if view.metrics:
-        text = {"text/plain": {"schema": TEXT}}
-        yield "/metrics", Page("metrics", "metrics for Prometheus", text, ANY, open=True)
+    for name, found in FORMATS.items():
+        absent[f"parameters/filename.{name}"] = absent[f"responses/export.{name}"] = not found.available
+    return {f"#/components/{component}" for component, is_absent in absent.items() if is_absent}
+
+
+def _without(node: Any, absent: Container[str], pointer: str = "#") -> Any:
+    """Return the node without what lies at the pointers, and without the references to it."""
+    if isinstance(node, list):
+        return [_without(child, absent) for child in node if not _refers(child, absent)]
+    if not isinstance(node, dict):
+        return node
+    there = {name: (child, f"{pointer}/{name}") for name, child in node.items() if not _refers(child, absent)}
+    return {name: _without(child, absent, here) for name, (child, here) in there.items() if here not in absent}
+
+
+def _refers(node: Any, absent: Container[str]) -> bool:
+    return isinstance(node, dict) and node.get("$ref") in absent
+
+
+def _narrow(parameters: dict[str, Any], visible: Visible) -> None:
+    """Say what the caller may ask for: datasets, columns, rows."""
+    dataset, total = parameters["dataset"], parameters["total"]
+    dataset["required"] = visible.dataset_required
+    dataset["schema"] |= {"enum": visible.datasets, "examples": visible.datasets[:1]}
+    if not visible.dataset_required:
+        dataset["schema"]["default"] = visible.datasets[0]
+    if visible.listed:
+        parameters["datasetOfDocument"]["schema"]["enum"] = visible.listed
+    total["schema"] |= {"maximum": visible.max_total, "examples": [min(100, visible.max_total)]}
+    if visible.default_total is not None:
+        total["schema"]["default"] = visible.default_total
+    if visible.columns:
+        _narrow_columns(parameters["columns"], visible)
+
+
+def _narrow_columns(columns: dict[str, Any], visible: Visible) -> None:
+    columns["required"] = visible.columns_required
+    columns["allowEmptyValue"] = not visible.columns_required
+    columns["schema"]["items"]["enum"] = visible.columns
+    columns["schema"] |= {"maxItems": visible.max_columns, "examples": [visible.columns[:2]]}
+    if visible.columns_required:
+        columns["schema"]["minItems"] = 1

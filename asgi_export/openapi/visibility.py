@@ -21,7 +21,7 @@ MAX_NAMES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class Visible:
     """What the parameters of an export may be.
 
     `listed` are the datasets that may be described, `datasets` those that an export may name here.
@@ -41,7 +41,7 @@ class Offer:
     default_total: int | None
 
 
-def offer_of(catalogue: Datasets, name: str, access: AccessPlan) -> Offer:
+def visible_to(catalogue: Datasets, name: str, access: AccessPlan) -> Visible:
     """What `access` may have of the dataset with that name, or of all of them where the name is empty.
 
     Raises `NotFound`, and `Forbidden` where it may not read it, or not any.
@@ -52,7 +52,7 @@ def offer_of(catalogue: Datasets, name: str, access: AccessPlan) -> Offer:
     asked = [catalogue.dataset(name, access)] if alone else _exported_whole(there, access, max_columns)
     columns = _shared(asked, access)
     totals = {dataset.default_limit for dataset in asked}
-    return Offer(
+    return Visible(
         listed=tuple(islice((dataset.name for dataset in there if _can_be_asked_for(dataset.name)), MAX_NAMES)),
         datasets=tuple([dataset.name for dataset in asked]),
         dataset_required=catalogue.default(access) not in {dataset.name for dataset in asked},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
 from asgi_export import Observe, RateLimit, dataset
@@ -12,6 +13,9 @@ from asgi_export.access.key_file import KeyFile
 from asgi_export.access.plans import digest_of
 from asgi_export.middleware.callers import ApiKeys
 from tests.doubles import Client
+
+FULLEST: dict[str, Any] = json.loads(files("asgi_export.openapi").joinpath("document.json").read_text("utf-8"))
+"""The document in the package, before anything is taken away."""
 
 KEY = "alice's"
 KEYS = f"""

@@ -23,7 +23,17 @@ from asgi_export.openapi.visibility import MAX_NAMES
 from asgi_export.service import make_service
 from asgi_export.settings import Settings
 from tests.doubles import Client, Turns, http_scope
-from tests.openapi.described import ALICE, ORDERS, PEOPLE, ask, document_of, parameters_at, resolved, with_keys
+from tests.openapi.described import (
+    ALICE,
+    FULLEST,
+    ORDERS,
+    PEOPLE,
+    ask,
+    document_of,
+    parameters_at,
+    resolved,
+    with_keys,
+)
 
 
 def schema_of(document: Any, name: str, path: str = f"{PREFIX}/csv") -> Any:
@@ -58,7 +68,7 @@ def test_what_depends_on_the_format_is_said_of_it() -> None:
     assert schema_of(document, "delimiter")["default"] == ","
     assert schema_of(document, "delimiter", f"{PREFIX}/tsv")["enum"] == ["tab", "\t"]
     for name, found in FORMATS.items():
-        answer = document["paths"][f"{PREFIX}/{name}"]["get"]["responses"]["200"]
+        answer = resolved(document, document["paths"][f"{PREFIX}/{name}"]["get"]["responses"]["200"])
         assert list(answer["content"]) == [found.media_type]
 
 
@@ -132,6 +142,16 @@ def test_a_dataset_with_more_columns_than_an_export_may_have_wants_a_choice() ->
     assert parameters_at(whole, f"{PREFIX}/csv")["dataset"]["required"]
 
 
+def test_the_introduction_has_the_bound_of_the_service() -> None:
+    said = document_of(ExportApp([PEOPLE], max_query_bytes=4000))["info"]["description"]
+    assert "more than 4000 bytes" in said
+    assert "8192" not in said
+
+
+def test_the_document_in_the_package_is_openapi() -> None:
+    validate(FULLEST)
+
+
 def test_a_bound_on_rows_bounds_the_total() -> None:
     assert schema_of(document_of(ExportApp([PEOPLE], max_rows=10)), "total")["maximum"] == 10
 
@@ -183,8 +203,9 @@ def test_limits_are_told_where_there_are_some() -> None:
     for document, there in (limited, True), (free, False):
         responses = document["paths"][f"{PREFIX}/csv"]["get"]["responses"]
         assert ("429" in responses) == there
-        assert ("RateLimit" in responses["200"]["headers"]) == there
-        assert "RateLimit" not in document["paths"]["/healthz"]["get"]["responses"]["200"]["headers"]
+        assert ("RateLimit" in resolved(document, responses["200"])["headers"]) == there
+        alive = resolved(document, document["paths"]["/healthz"]["get"]["responses"]["200"])
+        assert "RateLimit" not in alive["headers"]
 
 
 @pytest.mark.parametrize("metrics", [True, False])
@@ -195,7 +216,9 @@ def test_metrics_are_told_where_they_are_served(metrics: bool) -> None:
 
 def test_a_format_that_is_not_installed_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMATS, "arrow", replace(FORMATS["arrow"], library="not_installed"))
-    assert f"{PREFIX}/arrow" not in document_of(ExportApp([PEOPLE]))["paths"]
+    document = document_of(ExportApp([PEOPLE]))
+    assert f"{PREFIX}/csv" in document["paths"]
+    assert "arrow" not in json.dumps(document)
 
 
 async def get(api: Any, path: str, **scope: Any) -> Client:
@@ -277,13 +300,25 @@ def test_thousands_of_tables_do_not_hold_the_loop(path: str) -> None:
 
 def test_a_link_leads_from_the_catalogue_to_an_export() -> None:
     document = document_of(ExportApp([PEOPLE]))
-    (link,) = document["paths"][f"{PREFIX}/"]["get"]["responses"]["200"]["links"].values()
+    answer = resolved(document, document["paths"][f"{PREFIX}/"]["get"]["responses"]["200"])
+    (link,) = answer["links"].values()
     assert link["operationId"] == document["paths"][f"{PREFIX}/csv"]["get"]["operationId"]
     assert link["parameters"].keys() == {"dataset"}
 
 
-def test_every_reference_leads_somewhere(tmp_path: Path) -> None:
-    document = document_of(with_keys(ExportApp([PEOPLE]), tmp_path), **ALICE)
+SHOWN: dict[str, Any] = {
+    "bare": lambda folder: ExportApp([PEOPLE]),
+    "limited": lambda folder: RateLimit(ExportApp([PEOPLE, ORDERS])),
+    "keys": lambda folder: with_keys(ExportApp([PEOPLE]), folder),
+    "no columns": lambda folder: ExportApp([PEOPLE, dataset(lambda: [(1,)], columns=["nothing"], name="other")]),
+    "no name": lambda folder: ExportApp([dataset(lambda: [(1,)], columns=["id"], name="caf\udce9")]),
+}
+"""Applications of which different parts of the document are taken away."""
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_every_reference_leads_somewhere(shown: str, tmp_path: Path) -> None:
+    document = document_of(SHOWN[shown](tmp_path), **ALICE)
 
     def look(node: Any) -> None:
         if isinstance(node, dict):

@@ -17,14 +17,36 @@ from openapi_schema_validator import OAS31Validator
 
 from asgi_export import ExportApp, MemoryStore, errors
 from asgi_export.app import PREFIX
+from asgi_export.asgi.coding import CODINGS
+from asgi_export.asgi.request import MAX_QUERY_BYTES
 from asgi_export.errors import BadRequest, ExportError, SourceFailed, StartupError
-from asgi_export.export.parameters import PARAMETERS, Parameter, Parameters, parse_parameters
+from asgi_export.export.parameters import OF_DOCUMENT, PARAMETERS, Parameter, Parameters, parse_parameters
 from asgi_export.formats import FORMATS
-from asgi_export.openapi.responses import PROBLEMS
+from asgi_export.openapi import document as room
 from tests.doubles import Client
-from tests.openapi.described import ALICE, ORDERS, PEOPLE, ask, document_of, parameters_at, resolved, with_keys
+from tests.openapi.described import (
+    ALICE,
+    FULLEST,
+    ORDERS,
+    PEOPLE,
+    ask,
+    document_of,
+    parameters_at,
+    resolved,
+    with_keys,
+)
 
-SCALARS = {row.name: row for row in PARAMETERS if row.values.schema["type"] != "array"}
+ROWS = {row.name: row for row in PARAMETERS}
+SCHEMAS = {
+    name: found["schema"]
+    for name, found in parameters_at(FULLEST, f"{PREFIX}/csv").items()
+    if name in ROWS and found["schema"]["type"] != "array"
+}
+"""What the document says of the values of every parameter but `columns`."""
+
+OF_FORMAT = {"delimiter", "filename"}
+"""Their defaults differ from one format to the next."""
+
 UTF8 = st.characters(exclude_categories=["Cs"])
 EDGES = [
     *["", "tab", "true", "false", "True", "minimal", "all", "lf", "crlf", "\n", '"', ",", "\0", "\t", "é", "a\n"],
@@ -49,19 +71,92 @@ def takes(row: Parameter, text: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", SCALARS)
+@pytest.mark.parametrize("name", SCHEMAS)
 @given(text=st.sampled_from(EDGES) | st.text(UTF8, max_size=210) | st.integers(-5, 10**18 + 5).map(str))
 def test_the_parser_takes_what_the_schema_allows_and_nothing_else(name: str, text: str) -> None:
-    row = SCALARS[name]
+    schema = SCHEMAS[name]
     assume(not text.startswith("0") or text == "0")  # leading zeros are taken, and no other spelling of a number
-    assert takes(row, text) == OAS31Validator(row.values.schema).is_valid(meant(row.values.schema, text))
+    assert takes(ROWS[name], text) == OAS31Validator(schema).is_valid(meant(schema, text))
 
 
-@pytest.mark.parametrize("name", [name for name, row in SCALARS.items() if "default" in row.values.schema])
+@pytest.mark.parametrize("name", [name for name in SCHEMAS if "default" in SCHEMAS[name] and name not in OF_FORMAT])
 def test_a_default_is_what_is_taken_where_nothing_is_said(name: str) -> None:
-    row = SCALARS[name]
-    default = row.values.schema["default"]
-    assert parse_parameters(((name, written(default)),)) == Parameters()
+    assert parse_parameters(((name, written(SCHEMAS[name]["default"])),)) == Parameters()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("method", ["get", "head"])
+def test_a_format_has_every_row_of_the_parser_and_nothing_else(name: str, method: str) -> None:
+    """Rows of text belong to delimited formats; a key is a parameter and a header."""
+    rows = {row.name for row in PARAMETERS if FORMATS[name].delimited or not row.of_text}
+    for path in f"{PREFIX}/{name}", f"{PREFIX}/{{dataset}}.{name}":
+        found = parameters_at(FULLEST, path, method)
+        assert found.keys() == rows | {"X-API-Key"}
+        assert found["dataset"]["in"] == ("path" if "{" in path else "query")
+        assert {found[row]["in"] for row in rows - {"dataset"}} == {"query"}
+        assert found["filename"]["schema"]["default"] == f"export.{name}"
+        if FORMATS[name].delimited:
+            assert takes(ROWS["delimiter"], found["delimiter"]["schema"]["default"])
+            default = found["delimiter"]["schema"]["default"]
+            assert parse_parameters((("delimiter", default),)).delimiter == FORMATS[name].delimiter
+
+
+def test_the_document_itself_has_the_rows_that_it_is_asked_by() -> None:
+    found = parameters_at(FULLEST, f"{PREFIX}/openapi.json")
+    assert found.keys() == {row.name for row in OF_DOCUMENT} | {"X-API-Key"}
+    schema = found["dataset"]["schema"]
+    assert [OAS31Validator(schema).is_valid(text) for text in ("", "a")] == [
+        takes(ROWS["dataset"], t) for t in ("", "a")
+    ]
+
+
+def test_the_document_has_every_format_and_its_media_type() -> None:
+    exports = {path.removeprefix(f"{PREFIX}/") for path in FULLEST["paths"] if path.startswith(PREFIX)}
+    assert exports - {"", "openapi.json"} == {*FORMATS, *[f"{{dataset}}.{name}" for name in FORMATS]}
+    for path in exports - {"", "openapi.json"}:
+        found = FORMATS[path.removeprefix("{dataset}.")]
+        for method in "get", "head":
+            answer = resolved(FULLEST, FULLEST["paths"][f"{PREFIX}/{path}"][method]["responses"]["200"])
+            assert list(answer["content"]) == [found.media_type]
+
+
+def test_the_document_has_the_values_of_the_code() -> None:
+    """Those that are filled in are found by what the document says instead."""
+    assert room.PREFIX == PREFIX
+    assert f"{MAX_QUERY_BYTES} bytes" in FULLEST["info"]["description"]
+    assert room.SEVERAL in FULLEST["info"]["description"]
+    assert FULLEST["components"]["headers"]["Content-Encoding"]["schema"]["enum"] == list(CODINGS)
+
+
+def test_every_component_is_used() -> None:
+    text = json.dumps(FULLEST)
+    for kind in FULLEST["components"].keys() - {"securitySchemes"}:
+        for name in FULLEST["components"][kind]:
+            assert f'"#/components/{kind}/{name}"' in text, (kind, name)
+    assert FULLEST["components"]["securitySchemes"].keys() == {
+        name for found in FULLEST["security"] for name in found
+    }
+
+
+def operations() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for path, item in FULLEST["paths"].items():
+        for method, operation in item.items():
+            yield f"{method} {path}", operation
+
+
+def test_an_answer_lies_at_its_status() -> None:
+    for name, operation in operations():
+        for status, answer in operation["responses"].items():
+            error = answer["$ref"].rpartition("/")[2]
+            if error in ANSWERS:
+                assert ANSWERS[error]["status"] == int(status), (name, error)
+
+
+def test_what_is_read_has_the_same_head() -> None:
+    """RFC 9110 §9.3.2."""
+    for path, item in FULLEST["paths"].items():
+        get, head = ({**item[method], "operationId": ""} for method in ("get", "head"))
+        assert get == head, path
 
 
 def asked(app: Any, path: str, query: str = "", **scope: Any) -> Client:
@@ -101,6 +196,20 @@ def test_every_example_and_default_is_answered(name: str) -> None:
                 assert found.status == 200, (parameter, value)
 
 
+def consts(response: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of a problem that are the same each time."""
+    schema = response.get("content", {}).get("application/problem+json", {}).get("schema", {})
+    return {
+        member: found["const"]
+        for part in schema.get("allOf", ())
+        for member, found in part.get("properties", {}).items()
+    }
+
+
+ANSWERS = {name: found for name, node in FULLEST["components"]["responses"].items() if (found := consts(node))}
+"""The document's answers to failures, each by the name of its class."""
+
+
 def leaves(error: type[ExportError]) -> Iterator[type[ExportError]]:
     yield error
     for child in error.__subclasses__():
@@ -110,9 +219,16 @@ def leaves(error: type[ExportError]) -> Iterator[type[ExportError]]:
 def test_every_class_of_failures_has_an_answer() -> None:
     """The operator's own, which no client sees, are those of the service."""
     found = {error for error in leaves(ExportError) if error.__module__ == errors.__name__}
-    answered = {(error.status, error.error) for error in PROBLEMS}
-    assert len({error.status for error in PROBLEMS}) == len(PROBLEMS)
-    assert {(error.status, error.error) for error in found - {StartupError, SourceFailed}} == answered
+    shown = {(error.status, error.title, error.type, error.error) for error in found - {StartupError, SourceFailed}}
+    members = ("status", "title", "type", "error")
+    assert {tuple(answer[member] for member in members) for answer in ANSWERS.values()} == shown
+    assert len({answer["status"] for answer in ANSWERS.values()}) == len(ANSWERS)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_has_the_members_of_its_class(name: str) -> None:
+    error = getattr(errors, name)
+    assert ANSWERS[name] == {member: getattr(error, member) for member in ("status", "title", "type", "error")}
 
 
 class Broken:
@@ -185,7 +301,7 @@ def test_every_success_of_a_page_is_in_the_document(path: str, method: str, tmp_
     app = with_keys(ExportApp([PEOPLE]), tmp_path)
     document = document_of(app, **ALICE)
     answer = asked(app, path.replace("{dataset}", "people"), method=method.upper(), **ALICE)
-    described = document["paths"][path][method]["responses"][str(answer.status)]
+    described = resolved(document, document["paths"][path][method]["responses"][str(answer.status)])
     assert answer.status == (204 if method == "options" else 200)
     expect_described(document, described, answer)
 
