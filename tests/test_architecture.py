@@ -1,4 +1,4 @@
-"""Imports point down the README's list of rooms only; optional libraries are imported in their rooms only."""
+"""Imports point down the rooms of docs/architecture.md only; optional libraries are imported in their rooms only."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ def test_the_service_is_imported_without_what_is_heavy() -> None:
     assert result.stdout.strip() == "set()"
 
 
-def test_the_readme_names_every_room() -> None:
-    text = (PACKAGE.parent / "README.md").read_text(encoding="utf-8")
+def test_the_page_on_architecture_names_every_room() -> None:
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
     rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES} - {"__init__", "__main__"}
     missing = [room for room in sorted(rooms) if f"`{room}" not in text and f"{room}`" not in text]
     assert missing == []

@@ -1,4 +1,4 @@
-"""Mounted in a framework: FastAPI, as the README says, and Starlette's own mount below another path."""
+"""Mounted in a framework: FastAPI, as docs/python.md says, and Starlette's own mount below another path."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One table in five places, exported in every format and read back: equal values, but for the differences listed.
 
-The README names each difference; `KNOWN` and the columns' own notes are that list, asserted.
+docs/sources.md and docs/http.md name each difference; `KNOWN` and the columns' own notes are that list, asserted.
 """
 
 from __future__ import annotations

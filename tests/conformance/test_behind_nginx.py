@@ -1,4 +1,4 @@
-"""The README's set-up: two instances, one Redis, and nginx in front as the README configures it."""
+"""The set-up of docs/operating.md: two instances, one Redis, and nginx in front as that page configures it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Behind:
 
 
 def configuration(folder: Path, port: int, instances: tuple[Server, Server]) -> str:
-    """The README's block with our ports, and what nginx needs to run in a folder of ours."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.search(r"```nginx\n(.*?)```", readme, re.DOTALL)
+    """The page's block with our ports, and what nginx needs to run in a folder of ours."""
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    found = re.search(r"```nginx\n(.*?)```", page, re.DOTALL)
     assert found
     block = found[1].replace("listen 80;", f"listen 127.0.0.1:{port};")
     for number, instance in enumerate(instances, 1):

@@ -1,6 +1,6 @@
 """Compressed exports on real servers, read back by those who will: libraries, commands and a browser.
 
-A command or a browser that is not there is a skip: no command of the README brings one.
+A command or a browser that is not there is a skip: no command of the docs installs one.
 """
 
 from __future__ import annotations

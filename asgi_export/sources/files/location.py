@@ -31,10 +31,10 @@ _CREDENTIALS = re.compile(r"//[^@]*:.*@", re.DOTALL)
 
 
 def kind_of(path: str) -> tuple[str, str]:
-    """Return the kind and the compression by the name of a file; empty if the name does not tell.
+    """Return the kind and the compression by the name of a file; each empty if the name does not tell.
 
     >>> kind_of("flights.PARQUET"), kind_of("a.b.csv.gz"), kind_of("a.gz")
-    (('parquet', ''), ('csv', 'gzip'), ('', ''))
+    (('parquet', ''), ('csv', 'gzip'), ('', 'gzip'))
     """
     stem, suffix = os.path.splitext(path.lower())
     if suffix in CODECS:
