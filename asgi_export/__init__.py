@@ -15,6 +15,7 @@ from asgi_export.limiter.redis_leases import RedisLeases
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import Rule
 from asgi_export.middleware.callers import ApiKeys
+from asgi_export.middleware.cors import Cors
 from asgi_export.middleware.metrics import Metrics
 from asgi_export.middleware.observe import Observe
 from asgi_export.middleware.outermost import Outermost
@@ -34,6 +35,7 @@ __all__ = [
     "Bounds",
     "Column",
     "CompressionLevels",
+    "Cors",
     "Dialect",
     "ExportApp",
     "FileSource",

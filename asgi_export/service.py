@@ -32,6 +32,7 @@ from asgi_export.locations import open_locations
 from asgi_export.logs import set_up_logs
 from asgi_export.measure import Measured
 from asgi_export.middleware.callers import ApiKeys
+from asgi_export.middleware.cors import Cors
 from asgi_export.middleware.hang_up import Action, OnHangUp
 from asgi_export.middleware.metrics import Metrics, metrics_available
 from asgi_export.middleware.observe import Observe
@@ -107,6 +108,8 @@ def make_service(settings: Settings, exports: ExportApp | None = None, store: St
         keys = KeyFile(Path(settings.api_keys))
         app = ApiKeys(app, keys=keys)
         actions.append(keys.reload)
+    if settings.cors_origins:
+        app = Cors(app, origins=settings.cors_origins)
     metrics = None
     if settings.metrics and metrics_available():
         metrics = Metrics([found for found in (exports, store) if isinstance(found, Measured)])

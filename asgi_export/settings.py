@@ -22,6 +22,8 @@ from asgi_export.limiter.memory_store import MAX_KEYS
 from asgi_export.limiter.redis_leases import LEASE_SECONDS
 from asgi_export.limiter.rules import parse_rules
 from asgi_export.limiter.sliding_window import Rule
+from asgi_export.middleware.cors import EXPECTED as ORIGINS
+from asgi_export.middleware.cors import parse_origins
 from asgi_export.redis_client.shared import BOUND_SECONDS, POLICIES, OnFailure
 from asgi_export.toml_file import read_toml
 
@@ -47,6 +49,7 @@ class Settings:
     instances: int = 0
     lease_seconds: float = LEASE_SECONDS
     api_keys: str = ""
+    cors_origins: tuple[str, ...] = ()
     max_keys: int = MAX_KEYS
     max_exports: int = MAX_EXPORTS
     catalogue_seconds: float = CATALOGUE_SECONDS
@@ -132,6 +135,7 @@ TABLE = (
     Setting("instances", "ASGI_EXPORT_INSTANCES", _POSITIVE, "processes that share the limits", _MANY, False),
     Setting("lease_seconds", "ASGI_EXPORT_LEASE_SECONDS", _SECONDS, "exports of a killed process", _seconds, False),
     Setting("api_keys", "ASGI_EXPORT_API_KEYS", "a TOML file", "who may ask, and for what", _text),
+    Setting("cors_origins", "ASGI_EXPORT_CORS_ORIGINS", ORIGINS, "pages that may read the answers", parse_origins),
     Setting("max_keys", "ASGI_EXPORT_MAX_KEYS", _POSITIVE, "keys with a window of their own", _MANY, False),
     Setting("max_exports", "ASGI_EXPORT_MAX_EXPORTS", _POSITIVE, "exports at once in a process", _MANY, False),
     Setting("catalogue_seconds", "ASGI_EXPORT_CATALOGUE_SECONDS", _SECONDS, "age of a catalogue", _seconds, False),

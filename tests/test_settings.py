@@ -21,6 +21,7 @@ EXAMPLES = {
     "instances": "3",
     "lease_seconds": "2.5",
     "api_keys": "keys.toml",
+    "cors_origins": "https://app.example,http://localhost:5173",
     "max_keys": "10",
     "max_exports": "2",
     "catalogue_seconds": "5",
