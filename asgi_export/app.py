@@ -183,10 +183,12 @@ class ExportApp:
     async def _route(self, context: RequestContext, disconnect: Disconnect, send: Send) -> None:
         request, caller = context.request, context.get(CALLER)
         self._request_bounds.check(request)
-        route = find_route(request, self._prefix)
         if request.method == "OPTIONS":  # not counted, so it must not reveal whether a key is valid
+            if request.below != ("*",):  # which asks about the server as a whole. RFC 9110 §9.3.7
+                find_route(request, self._prefix)
             await send_whole(send, 204, [ALLOW, *common_headers(context.request_id)], b"", method="OPTIONS")
             return
+        route = find_route(request, self._prefix)
         if caller is not None and caller.refusal is not None and not probe_of(request):
             raise caller.refusal  # reached only without a limiter, which refuses earlier
         if request.method not in ("GET", "HEAD"):

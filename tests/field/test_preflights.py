@@ -64,6 +64,13 @@ def test_the_query_of_an_options_request_is_not_looked_at(query: str) -> None:
     assert asked(ExportApp([SimulatedDataset()]), query=query).status == 204
 
 
+def test_an_options_request_about_the_server_as_a_whole() -> None:
+    answer = asked(ExportApp([SimulatedDataset()]), path="*")
+    assert (answer.status, answer.headers[b"allow"]) == (204, b"GET, HEAD, OPTIONS")
+    assert asked(ExportApp([SimulatedDataset()]), path="/nowhere").status == 404
+    assert asked(ExportApp([SimulatedDataset()]), method="GET", path="*").status == 404
+
+
 def test_an_options_request_in_the_whole_service(tmp_path: Path) -> None:
     (tmp_path / "keys.toml").write_text(KEYS)
     service = make_service(Settings(api_keys=str(tmp_path / "keys.toml")))
