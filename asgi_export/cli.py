@@ -134,7 +134,7 @@ def banner(settings: Settings, listening: socket.socket, datasets: Sequence[Data
         names.append(f"  and {len(datasets) - MAX_LISTED} more, see {PREFIX}/")
     asking = '-H "X-API-Key: $KEY" ' if settings.api_keys else ""
     if not settings.api_keys:
-        names.append("  no --api-keys: whoever reaches the port may read all of it")
+        names.append("  no --api-keys: every client that reaches the port may read everything")
     query = f"dataset={quote(datasets[0].name, safe='')}"
     return "\n".join(
         [

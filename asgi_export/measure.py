@@ -1,4 +1,4 @@
-"""Numbers that a part of the service can tell of itself at any moment, for whoever shows them."""
+"""Measurements that a part of the service reports about itself at any moment."""
 
 from __future__ import annotations
 

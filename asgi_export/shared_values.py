@@ -120,7 +120,7 @@ def _fixed(array: pa.Array) -> pa.Array:
 
 
 def _lengths(array: pa.Array) -> pa.Array:
-    """A view is four `int32`, the first of which is its length."""
+    """A view is four `int32`; the first is its length."""
     if not _is_view(array.type):
         return pc.binary_length(array)
     words = pa.Array.from_buffers(pa.int32(), 4 * len(array), [None, array.buffers()[1]], offset=4 * array.offset)

@@ -52,7 +52,7 @@ def test_serve_prints_a_curl_line_that_works(shop: Path, tmp_path: Path, server_
         subprocess.run(line[0], shell=True, cwd=tmp_path, check=True, timeout=60, capture_output=True)
         assert (tmp_path / "export.csv").read_bytes() == b'id,note\n1,"a,b"\n'
         assert "orders (2 columns)" in server.log()
-        assert "whoever reaches the port" in server.log()
+        assert "every client that reaches the port" in server.log()
 
 
 @SERVERS

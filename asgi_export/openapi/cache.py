@@ -41,5 +41,5 @@ class Documents:
 
 
 def rights_of(access: AccessPlan) -> Hashable:
-    """What of a plan shows in a document. Plans of other names, or read anew from their file, may have the same."""
+    """Return what a document shows of a plan. Two plans, or one that was read twice, may have the same rights."""
     return access.datasets, frozenset(access.columns.items()), access.max_rows

@@ -8,6 +8,7 @@ those are not enough.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -76,7 +77,7 @@ def cast_exactly(array: pa.Array, kind: pa.DataType) -> pa.Array:
     """The array in another type of its family, or as text. Raises `Inexact` where a value would be another."""
     if array.type == kind:
         return array
-    try:
+    with suppress(*_ERRORS):  # a value that the type cannot hold: the answer below
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             return plain(array).cast(kind)
         if pa.types.is_null(array.type) or array.null_count == len(array):
@@ -85,8 +86,6 @@ def cast_exactly(array: pa.Array, kind: pa.DataType) -> pa.Array:
             found = array.cast(kind)
             if _are_equal(found, array):
                 return found
-    except _ERRORS:
-        pass
     raise Inexact(f"values of {array.type} are no {kind}")
 
 

@@ -110,7 +110,7 @@ class JsonReader:
     partitions: Mapping[str, type]
 
     def open(self, file: OpenFile, limit: int | None) -> tuple[set[str], Iterator[list[Row]]]:
-        """The names, each of which any line may have, and the rows of a block of lines after the other."""
+        """The names that a line may have, and the rows, one block of lines after another."""
         return set(self.names), self._rows(file)
 
     def _rows(self, file: OpenFile) -> Iterator[list[Row]]:

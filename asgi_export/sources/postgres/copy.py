@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 asyncpg's `copy_from_query` pushes: it awaits a callback for each block, and reads no further from the socket
-until the callback is done. Whoever wants to pull instead needs a task for it and a meeting point, or this: the
+until the callback is done. To pull instead takes a task and a meeting point, or this: the
 coroutine is not awaited but *stepped*. Futures that it yields are passed on to the event loop, as `await` does;
 what the callback yields is a chunk, and there the stepping ends until the next chunk is wanted. Between two
 steps the coroutine lies still inside the callback. Reading is paused then, so a client that stalls costs one
@@ -89,7 +89,7 @@ class CopyText:
 
     @types.coroutine
     def _stepped(self) -> Generator[Any, Any, bytes | None]:
-        """Run the coroutine to its next chunk, its futures awaited by whoever awaits this."""
+        """Run the coroutine to its next chunk; the caller awaits the futures that it yields."""
         copy = self._copy
         assert copy is not None  # noqa: S101 - `next` has looked
         step: Callable[[Any], Any] = copy.send
@@ -139,5 +139,5 @@ def _until_taken(chunk: _Chunk) -> Generator[_Chunk, None, None]:
 
 
 def _has_come(awaited: Any) -> bool:
-    """True for a future that has its result, though whoever awaits it is cancelled in the same turn."""
+    """Return whether a future has its result, although the task that awaits it is cancelled in the same turn."""
     return asyncio.isfuture(awaited) and awaited.done() and not awaited.cancelled()
