@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).parent.parent / "asgi_export"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("declared", "errors"),
-    ("exact_text", "extras", "measure", "memory", "nested_arrays", "table", "tasks", "toml_file"),
-    ("shared_values", "threads"),
+    ("extras", "measure", "memory", "table", "tasks", "toml_file"),
+    ("columns", "threads", "values"),
     ("asgi", "formats", "redis_client", "sources"),
     ("limiter",),
     ("access",),
@@ -34,13 +34,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 """From the ground up. Rooms of one floor do not know each other."""
 
 COLUMNS = {
-    "exact_text",
+    "columns",
     "formats/columnar",
     "formats/arrow",
-    "nested_arrays",
     "sources/files",
     "sources/arrow_items",
-    "shared_values",
     "sources/arrow_types",
 }
 

@@ -21,9 +21,9 @@ from typing import Any, cast
 
 from asgi_export.formats.arrow.text import ArrowText, arrow_rows
 from asgi_export.formats.formulas import guarded
-from asgi_export.formats.python_values import OWN, is_foreign, to_python
-from asgi_export.formats.value_text import CONVERTERS
 from asgi_export.table import ArrowArray, ArrowStream, Batch, Column, Dialect, Rows, flatten
+from asgi_export.values.python import OWN, is_foreign, to_python
+from asgi_export.values.text import CONVERTERS
 
 BOM = b"\xef\xbb\xbf"
 

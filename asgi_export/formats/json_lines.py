@@ -16,9 +16,9 @@ from typing import Any, cast
 
 from asgi_export.errors import SourceFailed
 from asgi_export.extras import extra
-from asgi_export.formats.python_values import is_foreign, to_python
-from asgi_export.formats.value_text import is_nested, json_text, text_of
 from asgi_export.table import Batch, Column, Dialect, JsonText, Rows, flatten
+from asgi_export.values.python import is_foreign, to_python
+from asgi_export.values.text import is_nested, json_text, text_of
 
 
 class JsonLinesEncoder:

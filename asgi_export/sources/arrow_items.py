@@ -33,7 +33,7 @@ def column_slices(item: Any, columns: Sequence[str], limit: int | None) -> Itera
     pyarrow is.
     """
     with extra("files"):
-        from asgi_export.shared_values import cut
+        from asgi_export.columns.shared_values import cut
     left = limit
     step = max(1, SLICE_CELLS // len(columns))
     for batch in _record_batches(item):

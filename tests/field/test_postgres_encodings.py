@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from asgi_export.formats.value_text import text_of
 from asgi_export.sources.postgres.catalogue import Relation
 from asgi_export.sources.postgres.source import PostgresSource
+from asgi_export.values.text import text_of
 from tests.field.typed_exports import export, exported, table_of
 from tests.postgres_server import PostgresServer
 from tests.sources.postgres_shop import READER, Shop, make_shop

@@ -18,8 +18,8 @@ import pytest
 from asgi_export.errors import SourceFailed
 from asgi_export.formats.columnar import ArrowEncoder, ParquetEncoder
 from asgi_export.formats.json_lines import JsonLinesEncoder
-from asgi_export.formats.value_text import text_of
 from asgi_export.table import Column, Dialect, Row
+from asgi_export.values.text import text_of
 from tests.postgres_server import PostgresServer
 from tests.sources.postgres_shop import READER, Shop, make_shop, rows, text
 

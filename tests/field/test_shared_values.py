@@ -11,7 +11,7 @@ import pytest
 from pyarrow import ipc
 
 from asgi_export import shared_values
-from asgi_export.shared_values import cut
+from asgi_export.columns.shared_values import cut
 from asgi_export.sources.arrow_items import column_slices
 from tests.field.read_files import outcomes
 

@@ -24,8 +24,8 @@ from asgi_export.formats.arrow.batches import MAX_CELLS
 from asgi_export.formats.arrow.text import ArrowText, arrow_rows
 from asgi_export.formats.arrow.times import duration_text
 from asgi_export.formats.delimited import DelimitedEncoder
-from asgi_export.formats.value_text import duration_text as python_duration_text
 from asgi_export.table import Batch, Column, Dialect, Row
+from asgi_export.values.text import duration_text as python_duration_text
 
 PLAINEST = Dialect(header=False)
 

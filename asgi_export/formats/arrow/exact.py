@@ -21,8 +21,8 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from asgi_export.formats.arrow.values import MAX_TYPES, plain
-from asgi_export.formats.python_values import OWN, is_foreign, to_python
-from asgi_export.formats.value_text import text_of
+from asgi_export.values.python import OWN, is_foreign, to_python
+from asgi_export.values.text import text_of
 
 Values = Sequence[Any]
 Check = Callable[[Values, set[type]], bool]

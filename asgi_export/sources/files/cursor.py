@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from asgi_export.columns.shared_values import cut
 from asgi_export.errors import LASTING, SourceFailed, Unavailable
-from asgi_export.shared_values import cut
 from asgi_export.sources.files.damage import DAMAGE
 from asgi_export.sources.files.int96 import differ_in_units_only
 from asgi_export.sources.files.kinds import Kind

@@ -13,8 +13,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asgi_export.exact_text import ExactText
-from asgi_export.nested_arrays import children_of, with_children
+from asgi_export.columns.exact_text import ExactText
+from asgi_export.columns.nested_arrays import children_of, with_children
 
 MICROSECOND_RANGE = 9_223_372_036_000
 NANOSECOND_RANGE = 9_223_372_036

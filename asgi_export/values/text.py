@@ -13,7 +13,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
-from asgi_export.formats.python_values import to_python
+from asgi_export.values.python import to_python
 
 Converter = Callable[[Any], Any]
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asgi_export.nested_arrays import is_list
+from asgi_export.columns.nested_arrays import is_list
 
 MAX_BYTES = 8 * 1024 * 1024
 """What is written out at once, if it is more than one row."""

@@ -13,7 +13,7 @@ class ExactText(pa.ExtensionType):  # type: ignore[misc]
     """
 
     def __init__(self) -> None:
-        super().__init__(pa.string(), "asgi_export.exact_text")
+        super().__init__(pa.string(), "asgi_export.columns.exact_text")
 
     def __arrow_ext_serialize__(self) -> bytes:
         return b""
@@ -22,7 +22,7 @@ class ExactText(pa.ExtensionType):  # type: ignore[misc]
     def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> ExactText:
         """The same type for every array. A file may claim the name for whatever it holds."""
         if not pa.types.is_string(storage_type):
-            raise pa.ArrowInvalid("asgi_export.exact_text: expected text")
+            raise pa.ArrowInvalid("asgi_export.columns.exact_text: expected text")
         return cls()
 
 
