@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import ipc
 
-from asgi_export import shared_values
+from asgi_export.columns import shared_values
 from asgi_export.columns.shared_values import cut
 from asgi_export.sources.arrow_items import column_slices
 from tests.field.read_files import outcomes
