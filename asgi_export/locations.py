@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from asgi_export.addresses import redacted
 from asgi_export.errors import StartupError
 from asgi_export.sources.files.location import is_file_location
 from asgi_export.sources.files.source import FileSource
@@ -22,7 +23,6 @@ _FILE_URL = re.compile(r"file:(?://(?:localhost)?(?=/)|(?!//))(/[^?]*)(\?.*)?", 
 """RFC 8089 §2"""
 
 _SQLITE_URL = re.compile(r"sqlite:///([^?]+)", re.DOTALL | re.IGNORECASE)
-_CREDENTIALS = re.compile(r"//.*@", re.DOTALL)
 SQLITE_SUFFIXES = (".db", ".db3", ".sqlite", ".sqlite3")
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 EXPECTED = f"a SQLite file ({', '.join(SQLITE_SUFFIXES)}), a Parquet, Arrow, CSV, TSV or JSON lines file, or postgresql://USER@HOST/DB"
@@ -48,8 +48,8 @@ def open_location(text: str, *, max_seconds: float = STATEMENT_SECONDS) -> Sourc
         return SimulatedDataset(name or "simulated")
     location = _without_scheme(location)
     if "\0" in location:
-        raise StartupError(f"{location!r}: no such file; expected a name without NUL")
-    source = _database(location, max_seconds)
+        raise StartupError(f"{redacted(location)}: no such file; expected a name without NUL")
+    source = _database(location, max_seconds, written=text)
     if source is None:
         return FileSource(location, name=name or None)
     return Prefixed(source, name) if name else source
@@ -66,7 +66,7 @@ def _without_scheme(location: str) -> str:
 def _file_path(location: str) -> str:
     match = _FILE_URL.fullmatch(location)
     if match is None:
-        raise StartupError(f"{location}: expected file:///PATH, or a path")
+        raise StartupError(f"{redacted(location)}: expected file:///PATH, or a path")
     return unquote(match[1]) + (match[2] or "")
 
 
@@ -74,18 +74,19 @@ def _sqlite_path(location: str) -> str:
     """Return the relative path, as SQLAlchemy reads it, or the absolute one, as a URL means it, if that exists."""
     match = _SQLITE_URL.fullmatch(location)
     if match is None or match[1] == ":memory:":
-        raise StartupError(f"{location}: expected sqlite:///FILE, without options")
+        raise StartupError(f"{redacted(location)}: expected sqlite:///FILE, without options")
     path = unquote(match[1])
     path = f"/{path}" if not os.path.exists(path) and os.path.exists(f"/{path}") else path
     if not path.lower().endswith(SQLITE_SUFFIXES) and not _is_sqlite(Path(path)):
-        raise StartupError(f"{path}: {'not a SQLite file' if os.path.exists(path) else 'no such file'}; expected one")
+        reason = "not a SQLite file" if os.path.exists(path) else "no such file"
+        raise StartupError(f"{redacted(path)}: {reason}; expected one")
     return path
 
 
 _URL_PATHS = {"file": _file_path, "sqlite": _sqlite_path}
 
 
-def _database(location: str, max_seconds: float) -> Source | None:
+def _database(location: str, max_seconds: float, *, written: str) -> Source | None:
     """Make a source of several datasets; None if the location is no database, and so a file of rows."""
     path = Path(location)
     if location.startswith(POSTGRES_SCHEMES):
@@ -95,7 +96,7 @@ def _database(location: str, max_seconds: float) -> Source | None:
     if is_file_location(location):
         return None
     reason = "not a kind that can be served" if os.path.exists(path) else "no such file"
-    raise StartupError(f"{_CREDENTIALS.sub('//…@', location)}: {reason}; expected {EXPECTED}")
+    raise StartupError(f"{redacted(written)}: {reason}; expected {EXPECTED}")
 
 
 def _is_sqlite(path: Path) -> bool:

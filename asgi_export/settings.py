@@ -5,13 +5,13 @@ One table has every setting: its flag, its variable, its key in the file, and th
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from asgi_export.addresses import redacted
 from asgi_export.asgi.coding import GZIP_LEVEL, ZSTD_LEVEL
 from asgi_export.asgi.pump import MAX_SECONDS, STALL_SECONDS
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES
@@ -29,8 +29,6 @@ from asgi_export.toml_file import read_toml
 
 SERVERS = ("uvicorn", "hypercorn")
 STORE_SCHEMES = ("redis://", "rediss://", "unix://", "redis+sentinel://", "rediss+sentinel://")
-
-_LOGIN = re.compile(r"//.*@", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,19 +202,16 @@ def _split(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
-        raise StartupError(f"ASGI_EXPORT_SOURCES={text!r}: {error}; expected locations with blanks between") from None
+        raise StartupError(
+            f"ASGI_EXPORT_SOURCES={redacted(text)}: {error}; expected locations with blanks between"
+        ) from None
 
 
 def _read(setting: Setting, label: str, text: str) -> Any:
     try:
         return setting.parse(text)
     except (ValueError, KeyError, OverflowError):
-        raise StartupError(f"{label}={_quote(text)}: expected {setting.expected}") from None
-
-
-def _quote(text: str) -> str:
-    """Quote the operator's text in one line, without the login of an address."""
-    return _LOGIN.sub("//…@", text if text.isprintable() else ascii(text)[1:-1])
+        raise StartupError(f"{label}={redacted(text)}: expected {setting.expected}") from None
 
 
 def _from_file(path: Path) -> Sequence[tuple[str, Any]]:

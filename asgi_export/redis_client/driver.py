@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from asgi_export import addresses
 from asgi_export.errors import StartupError
 from asgi_export.redis_client.options import BadAddress, expect_address, expect_host
 
@@ -35,7 +36,6 @@ EXPECTED = (
     "expected redis://HOST:PORT/DB, rediss://…, unix:///PATH or redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB"
 )
 
-_PLACE = re.compile(r"[\w.:,\[\]-]*(?:/[\w./-]*)?")
 _SENTINEL_SCHEMES: dict[str, dict[str, bool]] = {"redis+sentinel": {}, "rediss+sentinel": {"ssl": True}}
 _SENTINEL_PORT = 26379
 
@@ -199,11 +199,10 @@ def place_of(url: str) -> str:
     >>> place_of("redis://:sec?ret@cache:6379/0")
     'redis://'
     """
-    scheme, _, rest = url.partition("://")
-    shown = f"{scheme}://" if re.fullmatch(r"[a-z+]{1,20}", scheme) else "redis://"
-    address, _, options = rest.partition("?")
-    place = address.rpartition("@")[2]
-    return shown + place if "@" not in options and _PLACE.fullmatch(place) else shown
+    scheme, mark, _ = url.partition("://")
+    return addresses.place_of(url) or (
+        f"{scheme}://" if mark and re.fullmatch("[a-z+]{1,20}", scheme) else "redis://"
+    )
 
 
 def _secrets(url: str) -> list[str]:

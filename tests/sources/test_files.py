@@ -369,7 +369,7 @@ def test_a_location_that_cannot_be_served_stops_the_start_with_one_line_that_nam
     for name, reason in refused(tmp_path):
         with pytest.raises(StartupError, match=reason) as caught:
             started(f"{tmp_path}/{name}")
-        assert str(caught.value).startswith(f"{tmp_path}/{name}: ")
+        assert str(caught.value).startswith(f"{tmp_path}/{name}: ".replace("\0", r"\x00"))
         assert "\n" not in str(caught.value)
 
 

@@ -6,9 +6,9 @@ Opens nothing, and does not import pyarrow.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
+from asgi_export.addresses import redacted, without_password
 from asgi_export.sources.files.options import split_options
 
 COLUMN_SUFFIXES = {
@@ -27,7 +27,6 @@ SERVED = f"{', '.join([*COLUMN_SUFFIXES, *TEXT_SUFFIXES])}; text also with {' or
 
 REMOTE_SCHEMES = ("s3://", "gs://", "gcs://", "abfs://", "abfss://")
 GLOB_CHARACTERS = frozenset("*?[")
-_CREDENTIALS = re.compile(r"//[^@]*:.*@", re.DOTALL)
 
 
 def kind_of(path: str) -> tuple[str, str]:
@@ -75,7 +74,7 @@ def dataset_name(location: str) -> str:
     """
     if not is_remote(location) and os.path.lexists(location):
         return _stem(os.path.basename(os.path.normpath(location)))
-    parts = [part for part in without_query(location).split("/") if part]
+    parts = [part for part in without_options(location).split("/") if part]
     plain = [part for part in parts if not GLOB_CHARACTERS & set(part)]
     last = next((place for place, part in enumerate(parts) if GLOB_CHARACTERS & set(part)), len(plain))
     return _stem(plain[last - 1]) if last else "files"
@@ -86,8 +85,14 @@ def _stem(name: str) -> str:
     return Path(name if not (kind and codec) else Path(name).stem).stem
 
 
-def without_query(location: str) -> str:
-    """Remove the options of a location, and the query and credentials of a remote one, to show it to people."""
-    if not is_remote(location):
-        return split_options(location, remote=False)[0]
-    return _CREDENTIALS.sub("//", location.partition("?")[0])
+def without_options(location: str) -> str:
+    """Remove the options of a location, and the query and password of a remote one."""
+    return without_password(location) if is_remote(location) else split_options(location, remote=False)[0]
+
+
+def shown(location: str) -> str:
+    """Return a location for messages and logs; one without a file there may be an address with a password."""
+    text = without_options(location)
+    if is_remote(location) or os.path.lexists(text):
+        return text
+    return redacted(location if "@" in location else text)

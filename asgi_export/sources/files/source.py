@@ -17,7 +17,7 @@ from typing import Any
 
 from asgi_export.errors import StartupError
 from asgi_export.extras import extra
-from asgi_export.sources.files.location import dataset_name, is_remote, without_query
+from asgi_export.sources.files.location import dataset_name, is_remote, shown
 from asgi_export.sources.files.options import split_options
 from asgi_export.table import Dataset
 
@@ -34,7 +34,7 @@ class FileSource:
     def __init__(self, location: str | os.PathLike[str], *, name: str | None = None) -> None:
         written = os.fspath(location)
         text, self._options = split_options(written, remote=is_remote(written))
-        self._shown = without_query(text)
+        self._shown = shown(written)
         self._location = text if is_remote(text) else os.path.abspath(text)
         self._dataset_name = name or dataset_name(self._location)
         self._place: Any = None

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from asgi_export import addresses
 from asgi_export.errors import StartupError
 
 UNKNOWN_PLACE = "postgresql"
 
-_HOST = r"(?:[\w.%-]*|\[[\w:.%]+\])(?::\d+)?"
-_PLACE = re.compile(rf"postgres(?:ql)?://{_HOST}(?:,{_HOST})*(?:/[\w.%-]*)?")
+_MEANT = re.compile("postgres(?:ql)?://[^/]*(?:/[^/]*)?")
 
 MISREAD = (
     "cannot be used: expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with what is special in the password"
@@ -175,13 +175,9 @@ def place_of(dsn: str) -> str:
     >>> place_of("postgresql://shop:se/cret@db.example/shop")
     'postgresql'
     """
-    try:
-        parts = urlsplit(dsn)
-    except ValueError:
-        return UNKNOWN_PLACE
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    doubtful = "@" in parts.path + parts.query + parts.fragment or not _PLACE.fullmatch(place)
-    return UNKNOWN_PLACE if doubtful else place
+    place = addresses.place_of(dsn)
+    login = dsn.partition("://")[2].rpartition("@")[0]
+    return place if _MEANT.fullmatch(place) and not re.search(r"[][/]", login) else UNKNOWN_PLACE
 
 
 def database_of(dsn: str) -> str:

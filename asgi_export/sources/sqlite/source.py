@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from asgi_export.addresses import redacted
 from asgi_export.errors import StartupError
 from asgi_export.sources.sql import quoted
 from asgi_export.sources.sqlite.catalogue import Relation, read_catalogue, schema_stamp
@@ -157,7 +158,8 @@ class SqliteSource:
         try:
             mode = self.path.stat().st_mode
         except (OSError, ValueError) as error:
-            raise StartupError(f"{self.path}: {getattr(error, 'strerror', error)}") from error
+            place = redacted(str(self.path))  # it may be an address with a password
+            raise StartupError(f"{place}: {getattr(error, 'strerror', error)}") from error
         if not stat.S_ISREG(mode):
             raise StartupError(f"{self.path}: expected a SQLite file, not a folder or a device")
         if not os.access(self.path, os.R_OK):
