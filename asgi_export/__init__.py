@@ -8,6 +8,7 @@ from asgi_export.access.plans import AccessPlan, KeyRing, Owner, digest_of, new_
 from asgi_export.app import ExportApp
 from asgi_export.asgi.coding import CompressionLevels
 from asgi_export.asgi.pump import Bounds
+from asgi_export.caller import Caller
 from asgi_export.limiter.leases import MemoryLeases
 from asgi_export.limiter.memory_store import MemoryStore
 from asgi_export.limiter.redis_byte_quota import RedisByteQuotas
@@ -33,6 +34,7 @@ __all__ = [
     "AccessPlan",
     "ApiKeys",
     "Bounds",
+    "Caller",
     "Column",
     "CompressionLevels",
     "Cors",

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from asgi_export.access.callers import CALLER, access_of
+from asgi_export.access.identity import IDENTITY, access_of
 from asgi_export.asgi.coding import CompressionLevels
 from asgi_export.asgi.conditions import Refused, decide
 from asgi_export.asgi.context import METRICS_SERVED, Disconnect, RequestContext, context_of
@@ -181,7 +181,7 @@ class ExportApp:
                 await disconnect.close()
 
     async def _route(self, context: RequestContext, disconnect: Disconnect, send: Send) -> None:
-        request, caller = context.request, context.get(CALLER)
+        request, identity = context.request, context.get(IDENTITY)
         self._request_bounds.check(request)
         if request.method == "OPTIONS":  # not counted, so it must not reveal whether a key is valid
             if request.below != ("*",):  # which asks about the server as a whole. RFC 9110 §9.3.7
@@ -189,8 +189,8 @@ class ExportApp:
             await send_whole(send, 204, [ALLOW, *common_headers(context.request_id)], b"", method="OPTIONS")
             return
         route = find_route(request, self._prefix)
-        if caller is not None and caller.refusal is not None and not probe_of(request):
-            raise caller.refusal  # reached only without a limiter, which refuses earlier
+        if identity is not None and identity.refusal is not None and not probe_of(request):
+            raise identity.refusal  # reached only without a limiter, which refuses earlier
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{shown(request.method)}: expected GET, HEAD or OPTIONS", headers=(ALLOW,))
         if route.page in FORMATS:
@@ -239,7 +239,7 @@ class ExportApp:
     async def _list(self, context: RequestContext) -> tuple[int, bytes]:
         """Build the page of the catalogue; in a thread, as thousands of tables take a second."""
         await self._open_sources(context)
-        access = access_of(context.get(CALLER))
+        access = access_of(context.get(IDENTITY))
         rules = context.get(RULES)
         limits = list(describe_rules(rules)) if rules else []
         if access.bytes_a_day is not None:
@@ -256,12 +256,12 @@ class ExportApp:
         """Build the OpenAPI document of what the caller may ask for."""
         asked = parse_parameters(context.parameters(), table=OF_DOCUMENT)
         await self._open_sources(context)
-        request, caller = context.request, context.get(CALLER)
-        access = access_of(caller)
+        request, identity = context.request, context.get(IDENTITY)
+        access = access_of(identity)
         view = View(
             server=path_of(request.root),
             prefix="" if is_in_place_of(self._prefix, request) else path_of(self._prefix),
-            keys=caller is not None,
+            keys=identity is not None,
             limited=context.get(RULES) is not None,
             metrics=context.get(METRICS_SERVED) is True,
             max_query_bytes=self._request_bounds.max_query_bytes,

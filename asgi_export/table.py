@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
+from asgi_export.caller import Caller
 from asgi_export.declared import Kind, kind_of
 from asgi_export.errors import SourceFailed
 
@@ -68,12 +69,14 @@ class Selection:
 
     `columns` are names in the order of the output, each known to the dataset. `limit` is the number of rows
     at most, None for all. `dialect` is set where the format takes ready text (CSV, TSV): a source that can
-    write that dialect itself may then hand over text batches; for every other format it is None.
+    write that dialect itself may then hand over text batches; for every other format it is None. `caller` is who
+    asks; None if requests are not authenticated.
     """
 
     columns: tuple[str, ...]
     limit: int | None = None
     dialect: Dialect | None = None
+    caller: Caller | None = None
 
 
 class JsonText(str):
@@ -140,7 +143,8 @@ class Dataset(Protocol):
 
     `default_limit` is the number of rows where the client names none; None means all. `open` does no work:
     the cursor acquires when it is entered and gives everything back when it is left, however it is left.
-    One export is one snapshot.
+    One export is one snapshot. A dataset that looks at `Selection.caller` or may do so is not the same for all; one
+    that never does says so by an attribute `same_for_all = True`.
     """
 
     @property
@@ -151,6 +155,11 @@ class Dataset(Protocol):
     def default_limit(self) -> int | None: ...
 
     def open(self, selection: Selection) -> Cursor: ...
+
+
+def depends_on_caller(dataset: Dataset) -> bool:
+    """Return whether two callers may get other rows for the same question; yes, if the dataset does not say."""
+    return not getattr(dataset, "same_for_all", False)
 
 
 class Source(Protocol):

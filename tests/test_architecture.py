@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "asgi_export"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("addresses", "declared", "errors"),
+    ("addresses", "caller", "declared", "errors"),
     ("extras", "measure", "memory", "table", "tasks", "toml_file"),
     ("columns", "threads", "values"),
     ("asgi", "formats", "redis_client", "sources"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asgi_export import ExportApp
-from asgi_export.access.callers import CALLER, Caller
+from asgi_export.access.identity import IDENTITY, Identity
 from asgi_export.access.plans import AccessPlan
 from asgi_export.asgi.context import context_of
 from asgi_export.asgi.pump import BrokenOff
@@ -133,9 +133,9 @@ def test_an_export_is_running_until_its_lease_is_given_back() -> None:
     async def scenario() -> None:
         leases = SlowLeases()
         app = ExportApp([Recorded(rows=9)], leases=leases)
-        caller = Caller("owner:a", AccessPlan("one", exports_at_once=1))
+        identity = Identity("owner:a", AccessPlan("one", exports_at_once=1))
         client = Client()
-        exporting = asyncio.create_task(client.ask(as_caller(app, caller)))
+        exporting = asyncio.create_task(client.ask(identified_as(app, identity)))
         await leases.giving_back.wait()
         idle = asyncio.create_task(app.idle())
         await asyncio.sleep(0)
@@ -148,11 +148,11 @@ def test_an_export_is_running_until_its_lease_is_given_back() -> None:
     run(scenario())
 
 
-def as_caller(app: ExportApp, caller: Caller) -> Callable[..., Any]:
+def identified_as(app: ExportApp, identity: Identity) -> Callable[..., Any]:
     """The application behind a middleware that knows who is asking."""
 
     async def known(scope: Any, receive: Any, send: Any) -> None:
-        context_of(scope).set(CALLER, caller)
+        context_of(scope).set(IDENTITY, identity)
         await app(scope, receive, send)
 
     return known

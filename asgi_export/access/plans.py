@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from asgi_export.caller import Caller
 from asgi_export.limiter.sliding_window import Rule
 
 KEY_BYTES = 32
@@ -68,11 +69,17 @@ OPEN = AccessPlan("open")
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The owner of a key: a name that is safe in logs, a plan, and an expiry (None is never)."""
+    """The owner of a key: a name, a plan, an expiry (None is never), and the claims that datasets see."""
 
     name: str
     plan: AccessPlan
     expires: datetime | None = None
+    claims: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False)
+
+    @property
+    def caller(self) -> Caller:
+        """The owner as a caller."""
+        return Caller(self.name, self.plan.name, self.claims)
 
     def expired(self, now: datetime) -> bool:
         return self.expires is not None and self.expires <= now

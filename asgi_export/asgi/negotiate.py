@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-IDENTITY = "identity"
+UNCODED = "identity"
 EVERYBODYS = "gzip"
 MAX_CODINGS = 32
 """More than any client names; the rest of a longer list is ignored."""
@@ -17,7 +17,7 @@ _ALIASES = {"x-gzip": "gzip"}
 
 
 def choose_coding(accept_encoding: str, available: Sequence[str], *, useful: bool = True) -> str:
-    """Choose the coding of an answer: one of `available` (best first), or `IDENTITY`.
+    """Choose the coding of an answer: one of `available` (best first), or `UNCODED`.
 
     The highest q-value wins. Among equals a coding that the header names, or gzip, which every client has, wins over
     one that only ``*`` matches; then the order of `available` decides. A coding is used only if the header asks for
@@ -35,13 +35,13 @@ def choose_coding(accept_encoding: str, available: Sequence[str], *, useful: boo
     best = max(
         available,
         key=lambda coding: (weights.get(coding, others), coding in weights or coding == EVERYBODYS),
-        default=IDENTITY,
+        default=UNCODED,
     )
     weight = weights.get(best, others)
-    accepts_identity = weights.get(IDENTITY, weights.get("*", 1.0)) > 0  # RFC 9110 §12.5.3
+    accepts_identity = weights.get(UNCODED, weights.get("*", 1.0)) > 0  # RFC 9110 §12.5.3
     if not useful and accepts_identity:
-        return IDENTITY
-    return best if weight > 0 and weight >= weights.get(IDENTITY, 0.0) else IDENTITY
+        return UNCODED
+    return best if weight > 0 and weight >= weights.get(UNCODED, 0.0) else UNCODED
 
 
 def _weights(accept_encoding: str) -> dict[str, float]:

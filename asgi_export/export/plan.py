@@ -6,27 +6,27 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from asgi_export.access.callers import CALLER, Caller, access_of
+from asgi_export.access.identity import IDENTITY, Identity, access_of
 from asgi_export.access.plans import AccessPlan
 from asgi_export.asgi.coding import CODINGS
 from asgi_export.asgi.context import Key, RequestContext
 from asgi_export.asgi.disposition import content_disposition
 from asgi_export.asgi.message import HTTPResponseStartEvent, head
-from asgi_export.asgi.negotiate import IDENTITY, choose_coding
+from asgi_export.asgi.negotiate import UNCODED, choose_coding
 from asgi_export.asgi.problem import common_headers
 from asgi_export.asgi.request import ACCEPT_ENCODING
 from asgi_export.errors import BadRequest, Forbidden
 from asgi_export.export.catalogue import Datasets, listed_columns, readable
 from asgi_export.export.parameters import Parameters, shown
 from asgi_export.formats import Format
-from asgi_export.table import Column, Dataset, Dialect, Selection
+from asgi_export.table import Column, Dataset, Dialect, Selection, depends_on_caller
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """One export: a selection of a dataset, its format, dialect and content coding, and its caller.
+    """One export: a selection of a dataset, its format, dialect and content coding, and whose it is.
 
-    `access` has the bounds of this export; `caller` is None if no keys are configured.
+    `access` has the bounds of this export; `identity` is None if requests are not authenticated.
     """
 
     dataset: Dataset
@@ -37,7 +37,7 @@ class Export:
     coding: str
     filename: str
     access: AccessPlan
-    caller: Caller | None
+    identity: Identity | None
     request_id: str
 
     def head(self) -> HTTPResponseStartEvent:
@@ -48,7 +48,7 @@ class Export:
             *common_headers(self.request_id),
             (b"x-accel-buffering", b"no"),  # else nginx buffers the whole body on disk
         ]
-        if self.coding != IDENTITY:
+        if self.coding != UNCODED:
             headers.append((b"content-encoding", self.coding.encode()))
         return head(200, headers)
 
@@ -56,7 +56,8 @@ class Export:
         """Return a stable text, equal for two exports if and only if the same snapshot gives the same bytes.
 
         It has the dataset, the columns, the row limit, the format, and the dialect if the format has one; it has
-        neither caller nor file name nor content coding.
+        neither file name nor content coding. The caller (id, plan, claims) is in it if the rows may depend on it, as
+        those of a function that takes the selection.
         """
         asked: dict[str, object] = {
             "dataset": self.dataset.name,
@@ -66,7 +67,10 @@ class Export:
         }
         if self.format.delimited:
             asked["dialect"] = asdict(self.dialect)
-        return json.dumps(asked, sort_keys=True, separators=(",", ":"))
+        caller = self.selection.caller
+        if caller is not None and depends_on_caller(self.dataset):
+            asked["caller"] = {"id": caller.id, "plan": caller.plan, "claims": dict(caller.claims)}
+        return json.dumps(asked, sort_keys=True, separators=(",", ":"), default=repr)
 
 
 EXPORT: Key[Export] = Key("export")
@@ -75,8 +79,8 @@ EXPORT: Key[Export] = Key("export")
 
 def plan_export(catalogue: Datasets, parameters: Parameters, found: Format, context: RequestContext) -> Export:
     """Plan the export of these parameters. Raises `NotFound`, `Forbidden` and `BadRequest`."""
-    caller = context.get(CALLER)
-    access = catalogue.bounded(access_of(caller))
+    identity = context.get(IDENTITY)
+    access = catalogue.bounded(access_of(identity))
     dataset = catalogue.dataset(parameters.dataset, access)
     columns = _pick(dataset, parameters.columns, access, catalogue.bounds.max_columns)
     dialect = _dialect(parameters, found)
@@ -87,13 +91,14 @@ def plan_export(catalogue: Datasets, parameters: Parameters, found: Format, cont
             columns=tuple([column.name for column in columns]),
             limit=_limit(dataset, parameters.total, access),
             dialect=dialect if found.delimited else None,
+            caller=identity.caller if identity else None,
         ),
         format=found,
         dialect=dialect,
         coding=choose_coding(context.request.header(ACCEPT_ENCODING) or "", list(CODINGS), useful=found.compressible),
         filename=parameters.filename or f"export.{found.name}",
         access=access,
-        caller=caller,
+        identity=identity,
         request_id=context.request_id,
     )
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from asgi_export.asgi.coding import CODINGS, CompressionLevels
 from asgi_export.asgi.context import Disconnect, RequestContext
 from asgi_export.asgi.message import Send
-from asgi_export.asgi.negotiate import IDENTITY
+from asgi_export.asgi.negotiate import UNCODED
 from asgi_export.asgi.pump import Bounds, BrokenOff, Ending, Outcome, Pump
 from asgi_export.errors import (
     OverQuota,
@@ -95,7 +95,7 @@ class RunningExports:
                 f"{self._max_exports} exports are running; expected fewer", retry_after_seconds=FULL_RETRY_SECONDS
             )
         encoder = bounded(export.format.encoder(export.columns, export.dialect), export.access)
-        writer = ChunkWriter(encoder, CODINGS[export.coding](self._levels) if export.coding != IDENTITY else None)
+        writer = ChunkWriter(encoder, CODINGS[export.coding](self._levels) if export.coding != UNCODED else None)
         pump = Pump(
             disconnect,
             send,
@@ -138,19 +138,19 @@ class RunningExports:
         """Open the chunks to send; with a meter if the caller's plan bounds the bytes of a day."""
         cursor = export.dataset.open(export.selection)
         chunks = open_chunks(cursor, writer, self._workers, in_threads=export.format.in_threads)
-        caller, limit = export.caller, export.access.bytes_a_day
-        if caller is None or limit is None:
+        identity, limit = export.identity, export.access.bytes_a_day
+        if identity is None or limit is None:
             return chunks
-        return meter_chunks(chunks, Meter(self._quotas, caller.window_key, limit))
+        return meter_chunks(chunks, Meter(self._quotas, identity.window_key, limit))
 
     @asynccontextmanager
     async def _hold_lease(self, export: Export) -> AsyncIterator[None]:
         """Hold a lease if the plan bounds the exports of a key at once. Raises `TooManyRequests` without one left."""
-        caller, most = export.caller, export.access.exports_at_once
-        if caller is None or most is None:
+        identity, most = export.identity, export.access.exports_at_once
+        if identity is None or most is None:
             yield
             return
-        lease = await self._leases.take(caller.window_key, most)
+        lease = await self._leases.take(identity.window_key, most)
         if lease is None:
             raise TooManyRequests(
                 f"this key may run {most} exports at once, and does",
@@ -159,7 +159,7 @@ class RunningExports:
         try:
             yield
         finally:
-            await asyncio.shield(self._leases.give_back(caller.window_key, lease))
+            await asyncio.shield(self._leases.give_back(identity.window_key, lease))
 
 
 async def _run_pump(pump: Pump, encoder: Encoder, context: RequestContext) -> Outcome:

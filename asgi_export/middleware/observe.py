@@ -16,8 +16,8 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
-from asgi_export.access.callers import CALLER
 from asgi_export.access.credentials import without_key
+from asgi_export.access.identity import IDENTITY
 from asgi_export.asgi.break_off import is_break
 from asgi_export.asgi.context import METRICS_SERVED, RequestContext, context_of
 from asgi_export.asgi.lifespan import AroundLifespan
@@ -140,7 +140,7 @@ class AccessLine:
             f" bytes={found['bytes']} seconds={found['seconds']:.3f}"
         )
         if "owner" in found:
-            text += f" owner={found['owner']}"
+            text += f" owner={_owner(str(found['owner']))}"
         if "dataset" in found:
             text += f" dataset={_word(str(found['dataset']))} format={found['format']}"
         if "ending" in found:
@@ -158,9 +158,9 @@ def access_line(scope: HTTPScope, context: RequestContext, status: int, sent: in
         "bytes": sent,
         "seconds": round(seconds, 6),
     }
-    caller, export, receipt = context.get(CALLER), context.get(EXPORT), context.get(RECEIPT)
-    if caller and caller.owner:
-        fields["owner"] = caller.owner
+    identity, export, receipt = context.get(IDENTITY), context.get(EXPORT), context.get(RECEIPT)
+    if identity and identity.caller:
+        fields["owner"] = identity.caller.id
     if export:
         fields["dataset"], fields["format"] = export.dataset.name, export.format.name
     if receipt:
@@ -171,6 +171,12 @@ def access_line(scope: HTTPScope, context: RequestContext, status: int, sent: in
 @lru_cache(maxsize=256)
 def _word(text: str) -> str:
     return quote(text, errors="replace")
+
+
+@lru_cache(maxsize=256)
+def _owner(caller_id: str) -> str:
+    """Encode the id of a caller as one word, legible for the usual ones."""
+    return quote(caller_id, safe="@+:/|,")
 
 
 @lru_cache(maxsize=256)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from asgi_export.access.callers import CALLER
 from asgi_export.access.credentials import key_of
+from asgi_export.access.identity import IDENTITY, access_of
 from asgi_export.asgi.context import Key, RequestContext, context_of
 from asgi_export.asgi.lifespan import AroundLifespan
 from asgi_export.asgi.message import ASGIApp, ASGISendEvent, HTTPScope, Receive, Send
@@ -89,9 +89,9 @@ class RateLimit:
             if context.request.method == "OPTIONS" or probe_of(context.request):
                 await self._app(scope, receive, send)
                 return
-            caller = context.get(CALLER)
-            key = caller.window_key if caller else key_of(context) or ANONYMOUS
-            rules = (caller and caller.plan and caller.plan.rules) or self._rules
+            identity = context.get(IDENTITY)
+            key = identity.window_key if identity else key_of(context) or ANONYMOUS
+            rules = access_of(identity).rules or self._rules
             context.set(RULES, rules)
             decision = await self._decide(stored_key(key), rules, context)
         except ExportError as error:
@@ -106,8 +106,8 @@ class RateLimit:
 
         if not decision.allowed:
             await send_problem(context, with_limits, refusal(decision))
-        elif caller and caller.refusal:
-            await send_problem(context, with_limits, caller.refusal)
+        elif identity and identity.refusal:
+            await send_problem(context, with_limits, identity.refusal)
         else:
             await self._app(scope, receive, with_limits)
 

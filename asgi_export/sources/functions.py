@@ -44,9 +44,14 @@ class FunctionDataset:
     function: Callable[..., Any]
     default_limit: int | None = None
 
+    @property
+    def same_for_all(self) -> bool:
+        """Whether the function takes no selection, and so does not know who asks."""
+        return not inspect.signature(self.function).parameters
+
     def open(self, selection: Selection) -> Cursor:
         """Call the function; what it returns decides whether the cursor awaits or blocks."""
-        takes_selection = bool(inspect.signature(self.function).parameters)
+        takes_selection = not self.same_for_all
         found = self.function(selection) if takes_selection else self.function()
         shape = _Shape(self, selection, projects=not takes_selection)
         if isinstance(found, AsyncIterable):

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from asgi_export.table import Batch, Column, Cursor, Row, Selection
 
@@ -65,6 +65,7 @@ class SimulatedDataset:
     name: str = "simulated"
     columns: tuple[Column, ...] = tuple(Column(name, kind) for name, (kind, _) in _MAKERS.items())
     default_limit: int | None = DEFAULT_LIMIT
+    same_for_all: ClassVar[bool] = True
 
     def open(self, selection: Selection) -> Cursor:
         """A cursor over blocks of at most `BLOCK_ROWS` rows; nothing to give back."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from asgi_export import ExportApp, Selection, dataset
-from asgi_export.access.callers import CALLER, Caller
+from asgi_export.access.identity import IDENTITY, Identity
 from asgi_export.access.plans import AccessPlan
 from asgi_export.asgi.context import context_of
 from asgi_export.asgi.pump import BrokenOff
@@ -92,7 +92,7 @@ class Keyed:
         self._plan = AccessPlan("metered", bytes_a_day=bytes_a_day)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        context_of(scope).set(CALLER, Caller("alice", self._plan))
+        context_of(scope).set(IDENTITY, Identity("alice", self._plan))
         await self._app(scope, receive, send)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asgi_export import Column, Dialect, SimulatedDataset, dataset
-from asgi_export.access.callers import CALLER, Caller
+from asgi_export.access.identity import IDENTITY, Identity
 from asgi_export.access.plans import OPEN, AccessPlan
 from asgi_export.asgi.context import context_of
 from asgi_export.errors import BadRequest, Forbidden, NotFound
@@ -31,7 +31,7 @@ def plan(
     catalogue = Catalogue(datasets or [PEOPLE, SimulatedDataset()], bounds)
     asyncio.run(catalogue.start())
     context = context_of(http_scope())
-    context.set(CALLER, Caller("alice", access))
+    context.set(IDENTITY, Identity("alice", access))
     return plan_export(catalogue.now, parse_parameters(pairs), FORMATS[form], context)
 
 

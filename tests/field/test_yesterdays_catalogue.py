@@ -17,7 +17,7 @@ import pytest
 from pyarrow import parquet
 
 from asgi_export import ExportApp, SqliteSource, dataset
-from asgi_export.access.callers import CALLER, Caller
+from asgi_export.access.identity import IDENTITY, Identity
 from asgi_export.access.plans import AccessPlan
 from asgi_export.asgi.context import context_of
 from asgi_export.export.catalogue import Catalogue
@@ -354,7 +354,7 @@ def test_what_a_plan_may_read_does_not_grow(tmp_path: Path) -> None:
         plan = AccessPlan("few", datasets=frozenset({"orders"}), columns={"orders": frozenset({"id"})})
 
         async def with_plan(scope: Any, receive: Any, send: Any) -> None:
-            context_of(scope).set(CALLER, Caller("alice", plan))
+            context_of(scope).set(IDENTITY, Identity("alice", plan))
             await app(scope, receive, send)
 
         change(path, "ALTER TABLE orders ADD COLUMN secret")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asgi_export import ExportApp, RateLimit, Selection, dataset
+from asgi_export import Caller, ExportApp, RateLimit, Selection, dataset
 from asgi_export.access.key_file import KeyFile
 from asgi_export.access.plans import digest_of
 from asgi_export.asgi.pump import BrokenOff
@@ -201,6 +201,18 @@ def test_exports_at_once_are_bounded_and_a_slot_is_free_when_the_body_has_ended(
         return [done, second[0], third[0]]
 
     assert asyncio.run(scenario()) == [200, 429, 200]
+
+
+def test_a_function_sees_the_owner_of_the_key(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    @dataset(columns=["id"], name="people")
+    def rows(selection: Selection) -> Any:
+        seen.append(selection.caller)
+        yield (1,)
+
+    assert asyncio.run(get(service(tmp_path, rows), query="apiKey=key-few"))[0] == 200
+    assert seen == [Caller("few", "few")]
 
 
 def test_probes_need_no_key(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from asgi_export import Bounds, ExportApp, Observe, RateLimit, SimulatedDataset
+from asgi_export import Bounds, Caller, ExportApp, Observe, RateLimit, SimulatedDataset
+from asgi_export.access.identity import IDENTITY, Identity
 from asgi_export.asgi.context import context_of
 from asgi_export.asgi.pump import BrokenOff, Ending
 from asgi_export.export.plan import EXPORT
@@ -88,6 +89,27 @@ def test_every_answer_has_one_line(lines: list[str], scope: dict[str, Any], stat
     (line,) = lines
     assert client.status == status
     assert f" status={status} " in line
+    assert LINE.fullmatch(line)
+
+
+@pytest.mark.parametrize(
+    ("caller_id", "written"),
+    [
+        ("auth0|5f+a@example.org", "auth0|5f+a@example.org"),
+        ('a b" status=500', "a%20b%22%20status%3D500"),
+        ("é", "%C3%A9"),
+    ],
+)
+def test_no_id_of_a_caller_forges_a_line(lines: list[str], caller_id: str, written: str) -> None:
+    app = service()
+
+    async def known(scope: Any, receive: Any, send: Any) -> None:
+        context_of(scope).set(IDENTITY, Identity("caller:x", caller=Caller(caller_id)))
+        await app(scope, receive, send)
+
+    asked(known, "total=5")
+    (line,) = lines
+    assert f" owner={written} dataset=simulated " in line
     assert LINE.fullmatch(line)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -38,6 +38,7 @@ class FileDataset:
     schema: Any
     remarks: tuple[str, ...] = ()
     """What was found out about the files and not told, for the operator."""
+    same_for_all: ClassVar[bool] = True
 
     @property
     def columns(self) -> Sequence[Column]:

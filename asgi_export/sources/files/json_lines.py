@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from math import isfinite
 from types import NoneType
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -87,6 +87,7 @@ class JsonDataset:
     columns: Sequence[Column]
     partitions: Mapping[str, type]
     remarks: tuple[str, ...] = ()
+    same_for_all: ClassVar[bool] = True
 
     @property
     def default_limit(self) -> int | None:

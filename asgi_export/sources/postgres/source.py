@@ -34,6 +34,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 from asgi_export.errors import ExportError, StartupError, Unavailable
 from asgi_export.measure import Metric
@@ -86,6 +87,7 @@ class PostgresDataset:
     wait_seconds: float
     pool: Pool = field(repr=False, compare=False)
     use: PoolUse = field(default_factory=PoolUse, repr=False, compare=False)
+    same_for_all: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from asgi_export.addresses import redacted
 from asgi_export.errors import StartupError
@@ -51,6 +51,7 @@ class SqliteDataset:
     path: Path
     relation: Relation
     busy_timeout_seconds: float
+    same_for_all: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
