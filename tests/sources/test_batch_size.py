@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_export.sources.batch_size import GROWTH, MAX_BYTES, MAX_CELLS, MAX_ROWS, BatchSize
+from asgi_export.sources.batch_size import GROWTH, MAX_BYTES, MAX_CELLS, MAX_ROWS, SLOW_SECONDS, BatchSize
 
 
 def grown(columns: int, row: tuple[object, ...]) -> list[int]:
@@ -55,6 +56,26 @@ def test_an_empty_batch_says_nothing() -> None:
     size.came([("x",)])
     size.came([])
     assert size.rows == GROWTH
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds", "expected"),
+    [
+        (1, 0.0, 8),
+        (512, 0.0, 1000),
+        (1000, 0.0, 1000),
+        (64, SLOW_SECONDS / 2, 64),
+        (64, SLOW_SECONDS * 2, 8),
+        (1, 60.0, 1),
+    ],
+)
+def test_a_batch_grows_while_it_is_quick_and_shrinks_when_it_is_slow(
+    rows: int, seconds: float, expected: int
+) -> None:
+    size = BatchSize(1)
+    size.rows = rows
+    size.took(seconds)
+    assert size.rows == expected
 
 
 @given(st.integers(0, 5000), st.lists(st.lists(st.integers(0, 10**6), min_size=1, max_size=4), max_size=8))

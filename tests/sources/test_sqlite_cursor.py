@@ -22,9 +22,7 @@ from asgi_export.sources.sqlite.cursor import (
     LARGE_ROW_BYTES,
     MOST_BYTES,
     SLICE_ROWS,
-    SLOW_BATCH_SECONDS,
     SqliteCursor,
-    next_batch_rows,
     open_read_only,
     patiently,
 )
@@ -303,23 +301,6 @@ def test_large_rows_that_return_regularly_are_found(db: Path, period: int) -> No
     with cursor(db, "SELECT a FROM t") as batches:
         sizes = [sum(getsizeof(value) for (value,) in batch) for batch in batches]
     assert max(sizes[-3:]) <= MOST_BYTES + getsizeof(bytes(blob))
-
-
-@pytest.mark.parametrize(
-    ("rows", "seconds", "expected"),
-    [
-        (1, 0.0, 8),
-        (512, 0.0, 1000),
-        (1000, 0.0, 1000),
-        (64, SLOW_BATCH_SECONDS / 2, 64),
-        (64, SLOW_BATCH_SECONDS * 2, 8),
-        (1, 60.0, 1),
-    ],
-)
-def test_a_batch_grows_while_it_is_quick_and_shrinks_when_it_is_slow(
-    rows: int, seconds: float, expected: int
-) -> None:
-    assert next_batch_rows(rows, 1000, seconds) == expected
 
 
 def test_a_cursor_keeps_the_pace_of_its_clock(db: Path) -> None:

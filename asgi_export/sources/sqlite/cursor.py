@@ -19,11 +19,11 @@ from pathlib import Path
 from sys import getsizeof
 from typing import Any, TypeVar
 
+from asgi_export.sources.batch_size import BatchSize
 from asgi_export.sources.sql import text_or_bytes
 from asgi_export.table import Row
 
 MOST_ROWS = 500
-MOST_CELLS = 4096
 MOST_BYTES = 256 * 1024
 """Bounds of a batch, as Python objects: past these a batch gets no faster, only larger."""
 
@@ -32,10 +32,6 @@ SLICE_ROWS = 127
 
 LARGE_ROW_BYTES = MOST_BYTES // SLICE_ROWS
 """A row of this size would fill the batch within a slice: from there on every row is measured."""
-
-GROWTH = 8
-SLOW_BATCH_SECONDS = 0.25
-"""The longest time of a batch, so that a slow view sends a little at a time."""
 
 STEPS_BETWEEN_LOOKS = 100_000
 """Instructions of SQLite's machine, about a millisecond."""
@@ -88,18 +84,6 @@ def patiently(act: Callable[[], T], seconds: float, interrupted: threading.Event
         interrupted.wait(RETRY_SECONDS)
 
 
-def next_batch_rows(rows: int, most: int, seconds: float) -> int:
-    """Return how many rows the next batch may have, after one of `rows` that took `seconds`.
-
-    It starts at one row, for the first byte, grows while batches are quick, and shrinks when they are slow.
-    """
-    if seconds > SLOW_BATCH_SECONDS:
-        return max(1, rows // GROWTH)
-    if seconds * GROWTH > SLOW_BATCH_SECONDS:
-        return rows
-    return min(most, rows * GROWTH)
-
-
 class SqliteCursor:
     """The rows of one statement, one snapshot, as lists of tuples; a `BlockingCursor`.
 
@@ -126,8 +110,7 @@ class SqliteCursor:
         self._small_cache = small_cache
         self._busy_timeout_seconds = busy_timeout_seconds
         self._clock = clock
-        self._most_rows = max(1, min(MOST_ROWS, MOST_CELLS // width))
-        self._batch_rows = 1
+        self._batch_size = BatchSize(width, max_rows=MOST_ROWS)
         self._slice_rows = SLICE_ROWS
         self._connection: sqlite3.Connection | None = None
         self._rows: sqlite3.Cursor | None = None
@@ -161,7 +144,7 @@ class SqliteCursor:
         batch = self._batch(self._connection, self._rows)
         if not batch:
             raise StopIteration
-        self._batch_rows = next_batch_rows(self._batch_rows, self._most_rows, self._clock() - started)
+        self._batch_size.took(self._clock() - started)
         return batch
 
     def interrupt(self) -> None:
@@ -181,10 +164,10 @@ class SqliteCursor:
 
     def _batch(self, connection: sqlite3.Connection, rows: sqlite3.Cursor) -> list[Row]:
         batch: list[Row] = []
-        size = 0
-        while len(batch) < self._batch_rows and size < MOST_BYTES:
+        size, full = 0, self._batch_size.rows
+        while len(batch) < full and size < MOST_BYTES:
             before = len(batch)
-            wanted = min(self._slice_rows, self._batch_rows - before)
+            wanted = min(self._slice_rows, full - before)
             _extend(batch, rows, wanted, connection)
             if len(batch) < before + wanted:
                 break
