@@ -34,7 +34,7 @@ from asgi_export.errors import (
     StartupError,
     Unavailable,
 )
-from asgi_export.export.catalogue import CATALOGUE_SECONDS, MAX_COLUMNS, Catalogue, ExportBounds
+from asgi_export.export.catalogue import CATALOGUE_SECONDS, MAX_COLUMNS, MAX_FILTERS, Catalogue, ExportBounds
 from asgi_export.export.meter import describe_quota
 from asgi_export.export.parameters import OF_DOCUMENT, Parameters, parse_parameters, shown
 from asgi_export.export.plan import EXPORT, Export, plan_export
@@ -67,11 +67,11 @@ class ExportApp:
     `/api/v1/exports/csv` both work. Start-up opens the sources, or the first request does if the server sends no
     lifespan; shut-down ends running exports and closes the sources.
 
-    `bounds` bounds each export; so do `max_columns`, `max_rows` and `max_bytes` (before compression), under every
-    plan. The catalogue is read again by a request that comes `catalogue_seconds` after the last time, and by an
-    export that fails. More than `max_exports` at once are answered 503. `levels` are those of the content codings.
-    `leases` count the running exports of a key, and `quotas` its bytes of a day, if its plan bounds them; both are
-    started and closed with the sources.
+    `bounds` bounds each export; so do `max_columns`, `max_filters`, `max_rows` and `max_bytes` (before
+    compression), under every plan. The catalogue is read again by a request that comes `catalogue_seconds` after
+    the last time, and by an export that fails. More than `max_exports` at once are answered 503. `levels` are those
+    of the content codings. `leases` count the running exports of a key, and `quotas` its bytes of a day, if its
+    plan bounds them; both are started and closed with the sources.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class ExportApp:
         prefix: str = PREFIX,
         bounds: Bounds | None = None,
         max_columns: int = MAX_COLUMNS,
+        max_filters: int = MAX_FILTERS,
         max_rows: int | None = None,
         max_bytes: int | None = None,
         max_exports: int = MAX_EXPORTS,
@@ -91,7 +92,7 @@ class ExportApp:
         leases: Leases | None = None,
         quotas: ByteQuotas | None = None,
     ) -> None:
-        export_bounds = ExportBounds(max_columns, max_rows, max_bytes)
+        export_bounds = ExportBounds(max_columns, max_filters, max_rows, max_bytes)
         self._catalogue = Catalogue(sources, export_bounds, seconds=catalogue_seconds)
         self._prefix = tuple([segment for segment in prefix.split("/") if segment])
         self._leases: Leases = leases if leases is not None else MemoryLeases()

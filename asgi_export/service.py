@@ -52,6 +52,7 @@ def make_export_app(settings: Settings, store: Store | None = None) -> ExportApp
         open_locations(settings.sources, max_seconds=settings.max_seconds),
         bounds=Bounds(stall_seconds=settings.stall_seconds, max_seconds=settings.max_seconds),
         max_columns=settings.max_columns,
+        max_filters=settings.max_filters,
         max_rows=settings.max_rows,
         max_bytes=settings.max_bytes,
         max_exports=settings.max_exports,

@@ -16,7 +16,7 @@ from asgi_export.asgi.coding import GZIP_LEVEL, ZSTD_LEVEL
 from asgi_export.asgi.pump import MAX_SECONDS, STALL_SECONDS
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES
 from asgi_export.errors import StartupError
-from asgi_export.export.catalogue import CATALOGUE_SECONDS, MAX_COLUMNS
+from asgi_export.export.catalogue import CATALOGUE_SECONDS, MAX_COLUMNS, MAX_FILTERS
 from asgi_export.export.runner import MAX_EXPORTS
 from asgi_export.limiter.memory_store import MAX_KEYS
 from asgi_export.limiter.redis_leases import LEASE_SECONDS
@@ -52,6 +52,7 @@ class Settings:
     max_exports: int = MAX_EXPORTS
     catalogue_seconds: float = CATALOGUE_SECONDS
     max_columns: int = MAX_COLUMNS
+    max_filters: int = MAX_FILTERS
     max_rows: int | None = None
     max_bytes: int | None = None
     max_query_bytes: int = MAX_QUERY_BYTES
@@ -138,6 +139,7 @@ TABLE = (
     Setting("max_exports", "ASGI_EXPORT_MAX_EXPORTS", _POSITIVE, "exports at once in a process", _MANY, False),
     Setting("catalogue_seconds", "ASGI_EXPORT_CATALOGUE_SECONDS", _SECONDS, "age of a catalogue", _seconds, False),
     Setting("max_columns", "ASGI_EXPORT_MAX_COLUMNS", _POSITIVE, "columns of one export", _MANY, False),
+    Setting("max_filters", "ASGI_EXPORT_MAX_FILTERS", _POSITIVE, "filters of one export", _MANY, False),
     Setting("max_rows", "ASGI_EXPORT_MAX_ROWS", _POSITIVE, "rows of one export", _whole(1, 10**18), False),
     Setting("max_bytes", "ASGI_EXPORT_MAX_BYTES", _POSITIVE, "bytes of one export", _whole(1, 10**18), False),
     Setting("max_query_bytes", "ASGI_EXPORT_MAX_QUERY_BYTES", _POSITIVE, "query string", _MANY, False),

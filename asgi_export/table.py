@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from decimal import Decimal
 from itertools import chain
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
@@ -63,19 +65,57 @@ class Dialect:
     escape_formulas: bool = False
 
 
+Scalar: TypeAlias = str | bool | int | float | Decimal | date | datetime | time | bytes
+"""A value of a filter. A `float` is NaN or an infinity, a `datetime` is in UTC, a `time` has no offset."""
+
+Operator: TypeAlias = Literal[
+    "exact", "not", "gt", "gte", "lt", "lte", "in", "notin", "isnull", "contains", "startswith", "endswith"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A condition on one column of the rows of an export.
+
+    `value` is of the column's kind; a tuple of such values for `in` and `notin`, which may be empty; for `isnull` a
+    boolean. A comparison with null holds for no operator but `isnull`, also not for `not` and `notin`. Text compares
+    by code point and case-sensitively; numbers by value, a column of doubles with the nearest double; NaN equals NaN
+    and is greater than every other number; timestamps by instant, and one without an offset counts as UTC. A value of
+    another kind than the filter's equals nothing, and is neither less nor greater.
+    """
+
+    column: str
+    operator: Operator
+    value: Scalar | tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """Order rows by one column, nulls last in both directions."""
+
+    column: str
+    descending: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What one export asks of a dataset.
 
     `columns` are names in the order of the output, each known to the dataset. `limit` is the number of rows
     at most, None for all. `dialect` is set where the format takes ready text (CSV, TSV): a source that can
-    write that dialect itself may then hand over text batches; for every other format it is None. `caller` is who
-    asks; None if requests are not authenticated.
+    write that dialect itself may then hand over text batches; for every other format it is None.
+
+    `filters` all hold for every row, and `sort` gives the order, by the first column first; rows that are equal in
+    all of them keep the order that the source has without `sort`. Both may name columns that are not in `columns`. A
+    dataset that does not apply them itself (`applied_by`) gets them too: to read less, if that costs nothing.
+    `caller` is who asks; None if requests are not authenticated.
     """
 
     columns: tuple[str, ...]
     limit: int | None = None
     dialect: Dialect | None = None
+    filters: tuple[Filter, ...] = ()
+    sort: tuple[Sort, ...] = ()
     caller: Caller | None = None
 
 
@@ -155,6 +195,18 @@ class Dataset(Protocol):
     def default_limit(self) -> int | None: ...
 
     def open(self, selection: Selection) -> Cursor: ...
+
+
+Task: TypeAlias = Literal["filters", "sort"]
+
+
+def applied_by(dataset: Dataset) -> frozenset[Task]:
+    """Return what the dataset does with a selection itself: its attribute `applies`, by default nothing.
+
+    What it does not apply is done to its rows: filters always can be, a sort cannot and is refused.
+    """
+    found: frozenset[Task] = getattr(dataset, "applies", frozenset())
+    return found
 
 
 def depends_on_caller(dataset: Dataset) -> bool:

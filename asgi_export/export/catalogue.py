@@ -27,6 +27,8 @@ MAX_LISTED = 200
 MAX_COLUMNS = 2000
 """The most that a table of SQLite has; PostgreSQL has 1600."""
 
+MAX_FILTERS = 50
+
 CATALOGUE_SECONDS = 60.0
 """The age of a catalogue from which on a request refreshes it."""
 
@@ -42,6 +44,7 @@ class ExportBounds:
     """The bounds of one export, for every caller; None is no bound. `max_bytes` counts before compression."""
 
     max_columns: int = MAX_COLUMNS
+    max_filters: int = MAX_FILTERS
     max_rows: int | None = None
     max_bytes: int | None = None
 

@@ -6,10 +6,17 @@ Blanks and tabs around a name are dropped, unless they are inside its quotes.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+
+from asgi_export.table import Sort
 
 EXPECTED = 'names with commas between, in double quotes where a name holds a comma, a quote or a line end ("a,b",c)'
 
-_ITEM = re.compile(r'[ \t]*+(?:"((?:[^"]|"")*+)"[ \t]*+|([^",\r\n]*+))(,|\Z)')
+SORT_EXPECTED = f"{EXPECTED}; - before a name is descending"
+
+_NAME = r'(?:"((?:[^"]|"")*+)"[ \t]*+|([^",\r\n]*+))(,|\Z)'
+_ITEM = re.compile(rf"[ \t]*+(){_NAME}")
+_SORT_ITEM = re.compile(rf"[ \t]*+(-?){_NAME}")
 """Possessive, so that each character is read once. RFC 4180 has no quotes inside an unquoted field."""
 
 _PLAIN = re.compile(r'(?![ \t])[^",\r\n]+(?<![ \t])')
@@ -21,16 +28,28 @@ def parse_column_list(text: str) -> tuple[str, ...]:
     >>> parse_column_list('id, name ,"a,b"," odd "')
     ('id', 'name', 'a,b', ' odd ')
     """
-    names: list[str] = []
+    return tuple([name for _, name in _items(text, _ITEM)])
+
+
+def parse_sort_list(text: str) -> tuple[Sort, ...]:
+    """Parse the columns to sort by; a minus that belongs to a name is in its quotes. Raises `ValueError`.
+
+    >>> [(found.column, found.descending) for found in parse_sort_list('-created_at,id,"-odd"')]
+    [('created_at', True), ('id', False), ('-odd', False)]
+    """
+    return tuple([Sort(name, bool(minus)) for minus, name in _items(text, _SORT_ITEM)])
+
+
+def _items(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """Yield each name with the sign before it."""
     place, more = 0, bool(text.strip(" \t"))
     while more:
-        item = _ITEM.match(text, place)
+        item = pattern.match(text, place)
         if item is None:
             raise ValueError(text)
-        quoted, plain, comma = item.groups()
-        names.append(plain.rstrip(" \t") if quoted is None else quoted.replace('""', '"'))
+        sign, quoted, plain, comma = item.groups()
+        yield sign, plain.rstrip(" \t") if quoted is None else quoted.replace('""', '"')
         place, more = item.end(), bool(comma)
-    return tuple(names)
 
 
 def column_text(name: str) -> str:

@@ -12,21 +12,30 @@ from typing import Any, Literal
 
 from asgi_export.asgi.request import Pairs
 from asgi_export.errors import BadRequest
-from asgi_export.export.column_list import EXPECTED, parse_column_list
+from asgi_export.export.column_list import EXPECTED, SORT_EXPECTED, parse_column_list, parse_sort_list
+from asgi_export.table import Sort
 
 MAX_TOTAL = 10**18 - 1
 MAX_FILENAME_CHARACTERS = 200
 MAX_SHOWN_CHARACTERS = 80
 NO_DELIMITERS = '"\r\n\0'
+FILTER_MARK = "__"
+"""Stands between the column and the operator of a filter; no other parameter has it in its name."""
+
 SECRET = "apiKey"  # noqa: S105 - a name, not a secret
 """The parameter whose value no error and no log repeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The parsed parameters of an export; None or empty if the client did not give one."""
+    """The parsed parameters of an export; None or empty if the client did not give one.
+
+    `filters` are names and values as they came, as only the dataset tells which columns and kinds there are.
+    """
 
     columns: tuple[str, ...] = ()
+    filters: Pairs = ()
+    sort: tuple[Sort, ...] = ()
     api_key: str = ""
     total: int | None = None
     dataset: str = ""
@@ -102,6 +111,7 @@ _BOOLEAN = _choice({"true": True, "false": False})
 
 PARAMETERS = (
     Parameter("columns", "columns", Values(parse_column_list, EXPECTED)),
+    Parameter("sort", "sort", Values(parse_sort_list, SORT_EXPECTED)),
     Parameter(SECRET, "api_key", _text("a key")),
     Parameter("total", "total", _whole(MAX_TOTAL)),
     Parameter("dataset", "dataset", _text("the name of a dataset", 1)),
@@ -121,7 +131,7 @@ OF_DOCUMENT = tuple([parameter for parameter in PARAMETERS if parameter.name in 
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 
-def parse_parameters(pairs: Pairs, *, table: Sequence[Parameter] = PARAMETERS) -> Parameters:
+def parse_parameters(pairs: Sequence[tuple[str, str]], *, table: Sequence[Parameter] = PARAMETERS) -> Parameters:
     """Parse the parameters of an export, or those of another page by its `table`.
 
     Names are case-sensitive. Raises `BadRequest` with the parameter, its value and what was expected: for an unknown
@@ -129,14 +139,22 @@ def parse_parameters(pairs: Pairs, *, table: Sequence[Parameter] = PARAMETERS) -
     """
     known = _BY_NAME if table is PARAMETERS else {parameter.name: parameter for parameter in table}
     values: dict[str, Any] = {}
+    if known is _BY_NAME:
+        values["filters"] = tuple([pair for pair in pairs if FILTER_MARK in pair[0]])
+        pairs = [pair for pair in pairs if FILTER_MARK not in pair[0]]
     for name, text in pairs:
         parameter = known.get(name)
         if parameter is None:
-            raise BadRequest(f"{shown(name)}: unknown parameter; expected one of {', '.join(known)}")
+            raise BadRequest(f"{shown(name)}: unknown parameter; expected {_names(known)}")
         if parameter.field in values:
             raise BadRequest(f"{_pair(name, text)}: given twice; expected once")
         values[parameter.field] = _parse(parameter, text)
     return Parameters(**values)
+
+
+def _names(known: Mapping[str, Parameter]) -> str:
+    filters = " or COLUMN__OPERATOR" if known is _BY_NAME else ""
+    return f"one of {', '.join(known)}{filters}"
 
 
 def _parse(parameter: Parameter, text: str) -> Any:

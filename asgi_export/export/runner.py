@@ -23,6 +23,7 @@ from asgi_export.errors import (
 from asgi_export.export.bounds import bounded
 from asgi_export.export.chunks import ChunkWriter, open_chunks
 from asgi_export.export.meter import Meter, meter_chunks
+from asgi_export.export.narrow import open_selection
 from asgi_export.export.plan import Export
 from asgi_export.export.receipt import RECEIPT, Receipt
 from asgi_export.limiter.byte_quota import ByteQuotas
@@ -136,7 +137,7 @@ class RunningExports:
 
     def _open_chunks(self, export: Export, writer: ChunkWriter) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open the chunks to send; with a meter if the caller's plan bounds the bytes of a day."""
-        cursor = export.dataset.open(export.selection)
+        cursor = open_selection(export.dataset, export.selection)
         chunks = open_chunks(cursor, writer, self._workers, in_threads=export.format.in_threads)
         identity, limit = export.identity, export.access.bytes_a_day
         if identity is None or limit is None:

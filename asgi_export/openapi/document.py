@@ -84,6 +84,7 @@ def _absent(view: View, visible: Visible) -> set[str]:
         "parameters/X-API-Key": view.keys,
         "parameters/apiKey": view.keys,
         "parameters/columns": not visible.columns,
+        "parameters/sort": True,
         "responses/TooManyRequests": not (view.keys or view.limited),
         "responses/Unauthorized": not view.keys,
         "responses/metrics": not view.metrics,

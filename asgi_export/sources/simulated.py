@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
-from asgi_export.table import Batch, Column, Cursor, Row, Selection
+from asgi_export.table import Batch, Column, Cursor, Row, Selection, Task
+from asgi_export.values.matching import RowFilter
 
 DEFAULT_LIMIT = 10_000
 
@@ -60,27 +61,39 @@ _MAKERS: dict[str, tuple[str, Callable[[int, int], Sequence[Any]]]] = {
 
 @dataclass(frozen=True, slots=True)
 class SimulatedDataset:
-    """`default_limit` rows of generated users; endless if a selection has no limit."""
+    """`default_limit` rows of generated users; endless if a selection has no limit.
+
+    The limit is the number of rows that there are, of which filters choose, as the rows have no other end.
+    """
 
     name: str = "simulated"
     columns: tuple[Column, ...] = tuple(Column(name, kind) for name, (kind, _) in _MAKERS.items())
     default_limit: int | None = DEFAULT_LIMIT
     same_for_all: ClassVar[bool] = True
+    applies: ClassVar[frozenset[Task]] = frozenset({"filters"})
 
     def open(self, selection: Selection) -> Cursor:
         """A cursor over blocks of at most `BLOCK_ROWS` rows; nothing to give back."""
-        return _cursor(selection)
+        return _cursor(_filtered(selection) if selection.filters else blocks(selection))
 
 
 @asynccontextmanager
-async def _cursor(selection: Selection) -> AsyncIterator[AsyncIterator[Batch]]:
+async def _cursor(remaining: Iterator[list[Row]]) -> AsyncIterator[AsyncIterator[Batch]]:
     async def batches() -> AsyncIterator[Batch]:
-        remaining = blocks(selection)
         with suppress(StopIteration):
             while True:
                 yield next(remaining)  # not bound to a name, so that a stalled export does not hold its last block
 
     yield batches()
+
+
+def _filtered(selection: Selection) -> Iterator[list[Row]]:
+    """Iterate the rows for which the filters hold; a block may have none of them."""
+    others = dict.fromkeys([found.column for found in selection.filters if found.column not in selection.columns])
+    columns = (*selection.columns, *others)
+    row_filter = RowFilter(selection.filters, columns)
+    for block in blocks(replace(selection, columns=columns)):
+        yield [row[: len(selection.columns)] for row in row_filter.rows(block)]
 
 
 def blocks(selection: Selection) -> Iterator[list[Row]]:

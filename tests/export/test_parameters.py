@@ -88,7 +88,7 @@ def test_a_parameter_given_twice_is_refused(parameter: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "Columns", "apikey", "x\n\x1b[31m", "x" * 1000])
 def test_an_unknown_parameter_is_named_with_those_there_are(name: str) -> None:
-    with pytest.raises(BadRequest, match="unknown parameter; expected one of columns, apiKey, total") as caught:
+    with pytest.raises(BadRequest, match="unknown parameter; expected one of columns, sort, apiKey, total") as caught:
         parse_parameters(((name, "1"),))
     assert caught.value.detail.isprintable()
 
