@@ -15,7 +15,7 @@ from asgi_export.limiter.redis_byte_quota import RedisByteQuotas
 from asgi_export.limiter.redis_leases import RedisLeases
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import Rule
-from asgi_export.middleware.callers import ApiKeys
+from asgi_export.middleware.callers import ApiKeys, Callers
 from asgi_export.middleware.cors import Cors
 from asgi_export.middleware.metrics import Metrics
 from asgi_export.middleware.observe import Observe
@@ -35,6 +35,7 @@ __all__ = [
     "ApiKeys",
     "Bounds",
     "Caller",
+    "Callers",
     "Column",
     "CompressionLevels",
     "Cors",

@@ -263,6 +263,7 @@ class ExportApp:
             server=path_of(request.root),
             prefix="" if is_in_place_of(self._prefix, request) else path_of(self._prefix),
             keys=identity is not None,
+            by_key=identity is None or identity.by_key,
             limited=context.get(RULES) is not None,
             metrics=context.get(METRICS_SERVED) is True,
             max_query_bytes=self._request_bounds.max_query_bytes,

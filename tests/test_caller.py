@@ -22,6 +22,12 @@ def test_another_id_is_refused_and_not_repeated(name: Any) -> None:
         Caller(name)
 
 
+@pytest.mark.parametrize("plan", ["", "x" * 257, "a\nb", 7])
+def test_the_name_of_a_plan_is_printable_too(plan: Any) -> None:
+    with pytest.raises(ValueError, match=r"^plan: expected 1 to 256 printable characters$"):
+        Caller("alice", plan)
+
+
 def test_a_caller_does_not_change() -> None:
     claims = {"tenant": 1}
     caller = Caller("alice", claims=claims)

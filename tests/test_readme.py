@@ -212,7 +212,8 @@ async def ask(app, path, query):
     sent = []
     scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
              "path": "/api/v1/exports/" + path, "raw_path": b"/api/v1/exports/" + path.encode(), "root_path": "",
-             "query_string": query, "headers": [], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)}
+             "query_string": query, "headers": [], "state": {},
+             "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80)}
 
     async def receive():
         await asyncio.Event().wait()
@@ -230,6 +231,7 @@ ASKED = """
 own = ExportApp([rows_of_prices, people_in_memory])
 assert asyncio.run(ask(own, "csv", b"columns=price,id&total=2")) == b"price,id\\n9.50,0\\n9.50,1\\n"
 assert asyncio.run(ask(own, "people_in_memory.csv", b"columns=name")) == b"name\\nAda\\nGrace\\nJean\\n"
+assert asyncio.run(ask(exports, "csv", b"")).startswith(b'{"type": "about:blank", "title": "Unauthorized"')
 """
 
 PROGRAMS = {"README.md": AFTER, "docs/python.md": AFTER + ASKED}

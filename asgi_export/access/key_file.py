@@ -12,6 +12,7 @@ columns = { customers = ["id", "name"] }
 sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 plan = "basic"
 expires = 2027-01-01T00:00:00Z
+claims = { tenant = 42, regions = ["eu", "us"] }
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from datetime import time as clock_time
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ _OWNER = re.compile(r"[A-Za-z0-9._@+-]{1,64}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _BOUNDS = ("exports_at_once", "max_rows", "max_bytes", "bytes_a_day")
 _PLAN_NAMES = {"limits", "datasets", "columns", *_BOUNDS}
-_KEY_NAMES = {"sha256", "plan", "expires"}
+_KEY_NAMES = {"sha256", "plan", "expires", "claims"}
 
 
 class KeyFile:
@@ -74,6 +76,11 @@ class KeyFile:
     def find(self, key: str) -> Owner | None:
         """Find the owner of a key that is known and has not expired."""
         return self.ring().find(key)
+
+    @property
+    def plans(self) -> Mapping[str, AccessPlan]:
+        """The plans of the file by name."""
+        return self.ring().plans
 
     def reload(self) -> None:
         """Read the file now, and log the result in one line."""
@@ -113,7 +120,7 @@ def _read(document: Mapping[str, Any]) -> KeyRing:
     digests = [digest for digest, _ in keys]
     if len(set(digests)) != len(digests):
         raise ValueError("two owners have the same key; expected one owner a key")
-    return KeyRing(keys)
+    return KeyRing(keys, plans=plans)
 
 
 def _tables(document: Mapping[str, Any], name: str) -> Mapping[str, Mapping[str, Any]]:
@@ -177,7 +184,18 @@ def _key(name: str, table: Mapping[str, Any], plans: Mapping[str, AccessPlan]) -
     plan = table.get("plan")
     if not isinstance(plan, str) or plan not in plans:
         raise ValueError(f"{place}plan={plan!r}: expected a plan of this file: {', '.join(plans) or 'there is none'}")
-    return bytes.fromhex(digest), Owner(name, plans[plan], _expiry(place, table.get("expires")))
+    expires, claims = _expiry(place, table.get("expires")), _claims(place, table.get("claims", {}))
+    return bytes.fromhex(digest), Owner(name, plans[plan], expires, claims)
+
+
+def _claims(place: str, claims: Any) -> Mapping[str, object]:
+    if not isinstance(claims, dict):
+        raise ValueError(f"{place}claims={claims!r}: expected a table such as {{ tenant = 42 }}")
+    for name, value in claims.items():
+        items = value if isinstance(value, list) else [value]
+        if not all(isinstance(item, str | int) or (isinstance(item, float) and isfinite(item)) for item in items):
+            raise ValueError(f"{place}claims.{name}={value!r}: expected text, a number, a boolean, or a list of them")
+    return claims
 
 
 def _expiry(place: str, value: Any) -> datetime | None:

@@ -69,33 +69,44 @@ OPEN = AccessPlan("open")
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The owner of a key: a name, a plan, an expiry (None is never), and the claims that datasets see."""
+    """The owner of a key: a name, a plan, an expiry (None is never), and the claims that datasets see.
+
+    `caller` is the owner as a `Caller`. Raises `ValueError` for a name that no caller can have.
+    """
 
     name: str
     plan: AccessPlan
     expires: datetime | None = None
     claims: Mapping[str, object] = field(default_factory=dict, hash=False, repr=False)
+    caller: Caller = field(init=False, repr=False, compare=False)
 
-    @property
-    def caller(self) -> Caller:
-        """The owner as a caller."""
-        return Caller(self.name, self.plan.name, self.claims)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "caller", Caller(self.name, self.plan.name, self.claims))
 
     def expired(self, now: datetime) -> bool:
         return self.expires is not None and self.expires <= now
 
 
 class Keys(Protocol):
-    """Find the owners of keys; `reload` reads them again, if they come from a file."""
+    """Find the owners of keys, and plans by name; `reload` reads them again, if they come from a file."""
+
+    @property
+    def plans(self) -> Mapping[str, AccessPlan]: ...
 
     def find(self, key: str) -> Owner | None: ...
     def reload(self) -> None: ...
 
 
 class KeyRing:
-    """Owners by the digest of their key (`digest_of`); an owner may have several keys."""
+    """Owners by the digest of their key (`digest_of`); an owner may have several keys.
 
-    def __init__(self, keys: Iterable[tuple[bytes, Owner]] = ()) -> None:
+    `plans` are for callers who come with a token and not with a key.
+    """
+
+    def __init__(
+        self, keys: Iterable[tuple[bytes, Owner]] = (), *, plans: Mapping[str, AccessPlan] | None = None
+    ) -> None:
+        self.plans: Mapping[str, AccessPlan] = dict(plans or {})
         self._found: dict[bytes, list[tuple[bytes, Owner]]] = {}
         for digest, owner in keys:
             self._found.setdefault(digest[:_INDEX_BYTES], []).append((digest, owner))

@@ -1,18 +1,23 @@
-"""Identify callers by their API keys. Put it around `RateLimit`, which counts a request before it refuses it."""
+"""Authenticate requests. Put it around `RateLimit`, which counts a request before it refuses it."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from asgi_export.access.address import one_client
 from asgi_export.access.credentials import key_of
-from asgi_export.access.identity import IDENTITY, Identity
-from asgi_export.access.plans import Keys
+from asgi_export.access.identity import CHALLENGE, IDENTITY, Identity, known, stranger
+from asgi_export.access.plans import AccessPlan, Keys
 from asgi_export.asgi.context import RequestContext, context_of
 from asgi_export.asgi.message import ASGIApp
-from asgi_export.errors import Unauthorized
+from asgi_export.asgi.request import probe_of
+from asgi_export.caller import Caller
+from asgi_export.errors import InternalError, Unauthorized
 
-CHALLENGE = (b"www-authenticate", b'Bearer realm="exports"')
+logger = logging.getLogger("asgi_export")
+
+Identify = Callable[[Any], Awaitable[Caller | None]]
 
 
 class ApiKeys:
@@ -39,4 +44,44 @@ class ApiKeys:
             return Identity(f"owner:{owner.name}", owner.plan, caller=owner.caller)
         reason = "unknown or expired API key" if key else "no API key"
         refusal = Unauthorized(f"{reason}; expected one as apiKey, X-API-Key or Bearer", headers=(CHALLENGE,))
-        return Identity(f"address:{one_client(context.request.client)}", refusal=refusal)
+        return stranger(context.request.client, refusal)
+
+
+class Callers:
+    """Let the login of a framework decide who asks: `identify` gets the scope and returns a `Caller`, or None.
+
+    It sees what outer middleware has left in the scope (a session, a user), and is called once a request, but not for
+    `OPTIONS` and probes, which need no caller. None is a 401, after `RateLimit` has counted the request by its client
+    address; callers are limited by their ids. If `identify` raises or returns something else, the answer is a 500 and
+    the log has the reason.
+
+    `plans` are the `AccessPlan`s by name. If there are some, a caller must name one of them, else the answer is 403.
+    """
+
+    def __init__(self, app: ASGIApp, identify: Identify, plans: Mapping[str, AccessPlan] | None = None) -> None:
+        self._app = app
+        self._identify = identify
+        self._plans = dict(plans or {})
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            context = context_of(scope)
+            context.set(IDENTITY, await self._identity(scope, context))
+        await self._app(scope, receive, send)
+
+    async def _identity(self, scope: Any, context: RequestContext) -> Identity:
+        client, request = context.request.client, context.request
+        refusal = Unauthorized("no caller; expected a request that is logged in", headers=(CHALLENGE,))
+        if request.method == "OPTIONS" or probe_of(request):  # nothing is refused there; what is must have a caller
+            return stranger(client, refusal, by_key=False)
+        try:
+            caller = await self._identify(scope)
+            if isinstance(caller, Caller):
+                return known(caller, self._plans, by_key=False)
+            if caller is not None:
+                raise TypeError(f"identify returned {type(caller).__name__}; expected a Caller or None")
+        except Exception:
+            logger.exception("request %s: its caller cannot be identified", context.request_id)
+            failure = InternalError("the caller cannot be identified; the log has the reason")
+            return stranger(client, failure, by_key=False)
+        return stranger(client, refusal, by_key=False)

@@ -30,7 +30,8 @@ class View:
 
     `server` is the path that it is mounted at, empty at the root; `prefix` is the path of the exports from there.
     Neither ends with a slash.
-    `keys`: one is needed; `limited`: requests are counted; `metrics`: they are served.
+    `keys`: requests are authenticated; `by_key`: by keys or tokens, not by the login of a framework around it;
+    `limited`: requests are counted; `metrics`: they are served.
     """
 
     server: str
@@ -39,6 +40,7 @@ class View:
     limited: bool
     metrics: bool
     max_query_bytes: int
+    by_key: bool = True
 
 
 def describe(view: View, visible: Visible) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def describe(view: View, visible: Visible) -> dict[str, Any]:
         for path, item in document["paths"].items()
         if _is_served(path, view, visible)
     }
-    if not view.keys:
+    if not (view.keys and view.by_key):
         del document["security"], document["components"]["securitySchemes"]
     document = _without(document, _absent(view, visible))
     _narrow(document["components"]["parameters"], visible)

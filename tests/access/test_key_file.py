@@ -7,9 +7,11 @@ import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from asgi_export import Caller
 from asgi_export.access.key_file import LOOK_AGAIN_SECONDS, SETTLED_SECONDS, KeyFile, read_key_file
 from asgi_export.access.plans import digest_of
 from asgi_export.errors import StartupError
@@ -65,6 +67,31 @@ def test_an_expiry_is_a_date_or_a_moment(tmp_path: Path, text: str, expiry: date
 
 
 @pytest.mark.parametrize(
+    ("text", "claims"),
+    [
+        ("", {}),
+        ("claims = {}\n", {}),
+        ("claims = { tenant = 42, price = 0.5, b = true }\n", {"tenant": 42, "price": 0.5, "b": True}),
+        ('claims = { regions = ["eu", 1, false], none = [] }\n', {"regions": ["eu", 1, False], "none": []}),
+    ],
+)
+def test_claims_are_those_of_the_caller(tmp_path: Path, text: str, claims: dict[str, Any]) -> None:
+    owner = read_key_file(write(tmp_path / "keys.toml", GOOD + text)).find("secret")
+    assert owner is not None
+    assert owner.caller == Caller("alice", "basic", claims)
+
+
+def test_plans_are_there_by_name_and_read_again(tmp_path: Path) -> None:
+    clock = Clock()
+    path = write(tmp_path / "keys.toml", GOOD)
+    keys = KeyFile(path, clock=clock)
+    assert keys.plans.keys() == {"basic"}
+    write(path, f"{GOOD}[plans.more]\n")
+    clock.now += LOOK_AGAIN_SECONDS
+    assert keys.plans.keys() == {"basic", "more"}
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[plans", "not TOML"),
@@ -87,7 +114,14 @@ def test_an_expiry_is_a_date_or_a_moment(tmp_path: Path, text: str, expiry: date
         (f'{PLAN}[keys.a]\nsha256 = "abc"\nplan = "basic"\n', "keys.a.sha256: expected 64 hex digits"),
         (f'{PLAN}[keys."a b"]\nsha256 = "{DIGEST}"\nplan = "basic"\n', "keys.a b: expected an owner"),
         (f'{GOOD}expires = "soon"\n', "keys.alice.expires='soon': expected a date"),
-        (f'{GOOD}key = "secret"\n', "keys.alice.key: unknown; expected expires, plan, sha256"),
+        (f'{GOOD}key = "secret"\n', "keys.alice.key: unknown; expected claims, expires, plan, sha256"),
+        (f"{GOOD}claims = 42\n", "keys.alice.claims=42: expected a table such as { tenant = 42 }"),
+        (f"{GOOD}claims = {{ a = 2027-01-01 }}\n", "keys.alice.claims.a=datetime.date(2027, 1, 1): expected text, a"),
+        (f"{GOOD}claims = {{ a = {{ b = 1 }} }}\n", "keys.alice.claims.a={'b': 1}: expected text, a number, a bool"),
+        (f"{GOOD}claims = {{ a = [[1]] }}\n", "keys.alice.claims.a=[[1]]: expected text, a number, a boolean, or a"),
+        (f"{GOOD}claims = {{ a = nan }}\n", "keys.alice.claims.a=nan: expected text, a number, a boolean, or a list"),
+        (f"{GOOD}claims = {{ a = [1, -inf] }}\n", "keys.alice.claims.a=[1, -inf]: expected text, a number, a bool"),
+        (GOOD.replace("basic", "").replace("plans.", 'plans.""'), "plan: expected 1 to 256 printable characters"),
         (f'{GOOD}[keys.bob]\nsha256 = "{DIGEST}"\nplan = "basic"\n', "two owners have the same key"),
     ],
 )

@@ -14,7 +14,7 @@ from openapi_spec_validator import validate
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from asgi_export import ExportApp, MemoryStore, RateLimit, SimulatedDataset, dataset
+from asgi_export import Caller, Callers, ExportApp, MemoryStore, RateLimit, SimulatedDataset, dataset
 from asgi_export.app import PREFIX
 from asgi_export.export.parameters import MAX_TOTAL, PARAMETERS
 from asgi_export.formats import FORMATS
@@ -182,6 +182,18 @@ def test_where_there_are_keys_one_is_needed_and_said_so(tmp_path: Path) -> None:
     assert {"apiKey", "X-API-Key"}.isdisjoint(parameters_at(document, f"{PREFIX}/csv"))
     assert document["paths"]["/healthz"]["get"]["security"] == []
     assert "security" not in document["paths"][f"{PREFIX}/"]["get"]
+
+
+def test_the_login_of_a_framework_is_no_key() -> None:
+    async def identify(scope: Any) -> Caller | None:
+        return Caller("alice")
+
+    document = document_of(Callers(ExportApp([PEOPLE]), identify))
+    validate(document)
+    assert "security" not in document
+    assert "securitySchemes" not in document["components"]
+    assert {"apiKey", "X-API-Key"}.isdisjoint(parameters_at(document, f"{PREFIX}/csv"))
+    assert "401" in document["paths"][f"{PREFIX}/csv"]["get"]["responses"]
 
 
 def test_where_there_are_none_a_key_is_but_a_name() -> None:
