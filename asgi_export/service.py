@@ -50,7 +50,7 @@ def make_export_app(settings: Settings, store: Store | None = None) -> ExportApp
     """
     return ExportApp(
         open_locations(settings.sources, max_seconds=settings.max_seconds),
-        bounds=Bounds(stall_seconds=settings.stall_seconds, max_seconds=settings.max_seconds),
+        bounds=Bounds(settings.stall_seconds, settings.max_seconds, settings.head_after_seconds),
         max_columns=settings.max_columns,
         max_filters=settings.max_filters,
         max_rows=settings.max_rows,

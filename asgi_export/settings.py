@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from asgi_export.addresses import redacted
 from asgi_export.asgi.coding import GZIP_LEVEL, ZSTD_LEVEL
-from asgi_export.asgi.pump import MAX_SECONDS, STALL_SECONDS
+from asgi_export.asgi.pump import HEAD_AFTER_SECONDS, MAX_SECONDS, STALL_SECONDS
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES
 from asgi_export.errors import StartupError
 from asgi_export.export.catalogue import CATALOGUE_SECONDS, MAX_COLUMNS, MAX_FILTERS
@@ -59,6 +59,7 @@ class Settings:
     max_header_bytes: int = MAX_HEADER_BYTES
     stall_seconds: float = STALL_SECONDS
     max_seconds: float = MAX_SECONDS
+    head_after_seconds: float = HEAD_AFTER_SECONDS
     drain_seconds: float = 10.0
     gzip_level: int = GZIP_LEVEL
     zstd_level: int = ZSTD_LEVEL
@@ -146,6 +147,7 @@ TABLE = (
     Setting("max_header_bytes", "ASGI_EXPORT_MAX_HEADER_BYTES", _POSITIVE, "header fields", _MANY, False),
     Setting("stall_seconds", "ASGI_EXPORT_STALL_SECONDS", _SECONDS, "a client that reads nothing", _seconds),
     Setting("max_seconds", "ASGI_EXPORT_MAX_SECONDS", _SECONDS, "one export", _seconds),
+    Setting("head_after_seconds", "ASGI_EXPORT_HEAD_AFTER_SECONDS", _SECONDS, "until the head", _seconds, False),
     Setting("gzip_level", "ASGI_EXPORT_GZIP_LEVEL", _LEVEL, "how hard gzip tries", _whole(1, 9), False),
     Setting("zstd_level", "ASGI_EXPORT_ZSTD_LEVEL", _LEVEL, "how hard zstd tries", _whole(1, 9), False),
     Setting(

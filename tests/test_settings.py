@@ -33,6 +33,7 @@ EXAMPLES = {
     "max_header_bytes": "1000",
     "stall_seconds": "1.5",
     "max_seconds": "10",
+    "head_after_seconds": "3",
     "gzip_level": "9",
     "zstd_level": "4",
     "log_format": "json",

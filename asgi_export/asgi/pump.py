@@ -6,9 +6,11 @@ One response is three parties.
 
 *The producer*, a task, owns the source and alone calls `send`. It opens the source, takes the first chunk, and
 only then sends the head, so that a broken source still gets a clean error answer. With `hold_seconds` it takes two
-chunks before the head, so that a source that fails on its second batch gets one as well; if the second chunk is
-late, another task, *the late head*, sends head and first chunk, and the producer sends nothing meanwhile. After
-that it sends chunk after chunk. Each `send` is bounded by `stall_seconds`, and the producer yields to the loop
+chunks before the head, so that a source that fails on its second batch gets one as well. If a chunk is late,
+another task, *the late head*, sends the head and what there is, and the producer sends nothing meanwhile: after
+`head_after_seconds` for the first chunk, as a sort or a view may take minutes and proxies give up on an answer
+without a head (nginx after 60 seconds), and after `hold_seconds` for the second. After that it sends chunk after
+chunk. Each `send` is bounded by `stall_seconds`, and the producer yields to the loop
 after each, because `await send()` often does not suspend and the disconnect must get its turn. It leaves the source
 *before* it sends the empty last message, and is *finishing* from then on: servers report a disconnect after a
 complete response, which is ignored.
@@ -58,8 +60,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -81,6 +83,7 @@ PRODUCER = "asgi-export producer"
 
 STALL_SECONDS = 60.0
 MAX_SECONDS = 3600.0
+HEAD_AFTER_SECONDS = 10.0
 
 BREAK_SECONDS = 1.0
 """Time that a server gets to refuse the body that breaks off: uvicorn waits for its client before it reads it."""
@@ -100,10 +103,15 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Seconds that one send, the whole export, leaving the source, and the error marker may take."""
+    """Seconds that one send, the whole export, leaving the source, and the error marker may take.
+
+    After `head_after_seconds` the head is sent without a first chunk, and a failure from then on breaks the response
+    off.
+    """
 
     stall_seconds: float = STALL_SECONDS
     max_seconds: float = MAX_SECONDS
+    head_after_seconds: float = HEAD_AFTER_SECONDS
     close_seconds: float = 10.0
     last_words_seconds: float = 5.0
 
@@ -207,9 +215,12 @@ class Pump:
             breaking.cancel()
 
     async def _produce(self) -> None:
-        async with self._open_chunks() as chunks:
+        async with AsyncExitStack() as source:
             try:
-                await self._send_all(chunks)
+                async with self._head_after(self._bounds.head_after_seconds):
+                    chunks = await source.enter_async_context(self._open_chunks())
+                    first = await anext(chunks, b"")
+                await self._send_all(first, chunks)
             finally:
                 self._leaving = True  # from here to the end of the block the supervisor does not cancel
         self._leaving = False
@@ -219,13 +230,12 @@ class Pump:
         self._finishing = self._sending = True
         await self._send_bounded(body(b"", more=False))
 
-    async def _send_all(self, chunks: AsyncIterator[bytes]) -> None:
-        chunk = await anext(chunks, b"")
+    async def _send_all(self, chunk: bytes, chunks: AsyncIterator[bytes]) -> None:
         self._check_stopped()  # before the head: a source may have swallowed the cancellation
-        if self._hold_seconds:
+        if self._hold_seconds and not self._head_sent:
             chunk = await self._hold_first(chunk, chunks)
             self._check_stopped()
-        if not self._head_sent:  # the late head may have been sent meanwhile
+        if not self._head_sent:  # a late head may have been sent meanwhile
             await self._send_head()
         await self._send_chunk(chunk)
         self._first_byte_seconds = self._first_byte_seconds or time.monotonic() - self._started
@@ -241,38 +251,51 @@ class Pump:
         self._queued = turn.done()
 
     async def _hold_first(self, first: bytes, chunks: AsyncIterator[bytes]) -> bytes:
-        """Wait for the second chunk; return what to send next.
-
-        That is both chunks in one, or the second if the late head has sent the first. Only one task sends at a time:
-        this one waits for the source, and then for the late head if that has begun.
-        """
-        late = asyncio.create_task(self._send_late(first), name="asgi-export late head")
-        try:
+        """Wait for the second chunk; return both in one, or the second if a late head has sent the first."""
+        async with self._head_after(self._hold_seconds, first):
             second = await anext(chunks, b"")
+        return second if self._head_sent else first + second
+
+    @asynccontextmanager
+    async def _head_after(self, seconds: float, first: bytes = b"") -> AsyncIterator[None]:
+        """Send the head and `first` after so many seconds, unless the block, which waits for the source, has ended.
+
+        Only one task sends at a time: the producer waits for the late head if that has begun.
+        """
+        late: list[asyncio.Task[None]] = []
+        timer = asyncio.get_running_loop().call_later(seconds, lambda: late.append(self._start_late(first)))
+        try:
+            yield
         except BaseException as error:
             # A late head that has begun is sent whole, as the error marker comes after it; a stop ends it at once.
-            if isinstance(error, asyncio.CancelledError) or not self._head_sent:
-                late.cancel()
-            with suppress(asyncio.CancelledError, _Stalled, _ClientLeft):  # the source's failure counts
-                await late
+            # The failure of the source counts, and not that of the late head.
+            with suppress(asyncio.CancelledError, _Stalled, _ClientLeft):
+                await self._end_late(late, cancel=isinstance(error, asyncio.CancelledError))
             raise
-        if self._head_sent:
-            await late
-            return second
-        # The late head has not begun, and cannot begin before it is cancelled: nothing is awaited in between.
-        late.cancel()
-        with suppress(asyncio.CancelledError):  # `_check_stopped` sees a cancellation of this task
-            await late
-        return first + second
+        finally:
+            timer.cancel()
+        await self._end_late(late)
+
+    def _start_late(self, first: bytes) -> asyncio.Task[None]:
+        return asyncio.create_task(self._send_late(first), name="asgi-export late head")
+
+    async def _end_late(self, late: Sequence[asyncio.Task[None]], *, cancel: bool = False) -> None:
+        """Wait for a late head; cancel one that has sent nothing yet, which cannot begin before it is cancelled."""
+        for task in late:
+            if cancel or not self._head_sent:
+                task.cancel()
+                with suppress(asyncio.CancelledError):  # `_check_stopped` sees a cancellation of this task
+                    await task
+            else:
+                await task
 
     async def _send_late(self, first: bytes) -> None:
-        """Send the head and the first chunk, which may be empty, after `hold_seconds`."""
-        await asyncio.sleep(self._hold_seconds)
         await self._send_head()
         if not first:  # some servers wait for a body message before they send the head
             await self._send_bounded(body(b"", more=True))
         await self._send_chunk(first)
-        self._first_byte_seconds = time.monotonic() - self._started
+        if first:
+            self._first_byte_seconds = time.monotonic() - self._started
 
     def _check_stopped(self) -> None:
         """End a producer that was told to stop: its source swallowed the cancellation, or was being left."""
