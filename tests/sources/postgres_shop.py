@@ -122,6 +122,11 @@ class Monitor:
         )
         return [row["state"] for row in rows]
 
+    async def sessions(self) -> list[int]:
+        """The process of each session of ours."""
+        rows = await self.connection.fetch("SELECT pid FROM pg_stat_activity WHERE application_name = 'asgi_export'")
+        return [row["pid"] for row in rows]
+
     async def waiting_for(self) -> list[str]:
         """What each active session of ours waits for, such as `ClientWrite` or `PgSleep`."""
         rows = await self.connection.fetch(

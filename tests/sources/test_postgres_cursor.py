@@ -12,8 +12,10 @@ import asyncpg  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
 from asgi_export.errors import ExportError, SourceFailed, Unavailable
+from asgi_export.sources.postgres.copy import CopyText
+from asgi_export.sources.postgres.cursor import PostgresCursor, Query
 from asgi_export.sources.postgres.driver import cause_of
-from asgi_export.sources.postgres.source import PostgresDataset
+from asgi_export.sources.postgres.source import PostgresDataset, query_for
 from asgi_export.table import Dialect, Selection
 from tests.postgres_server import PASSWORD
 from tests.sources.postgres_shop import MANY, Monitor, Shop, batches, rows, run
@@ -177,6 +179,54 @@ def test_cancelling_at_any_turn_of_the_loop_loses_no_connection(shop: Shop, dial
             await cancelled(reader.task)
             await monitor.until_quiet()
         assert await rows(datasets["many"], limit=1, columns=["id"]) == [(1,)]
+
+    run(shop, test, max_connections=1)
+
+
+class MetByBlock(asyncio.Protocol):
+    """A query that is stopped in the turn of the loop in which its next block comes, just before asyncpg wakes up."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self.stopped: asyncio.Task[None] | None = None
+
+    def begin(self, connection: Any) -> CopyText:
+        self._statement = self._query.begin(connection)
+        self._transport = connection._transport
+        self.session = connection.get_server_pid()
+        assert isinstance(self._statement, CopyText)
+        return self._statement
+
+    def arm(self) -> None:
+        self._driver = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.set_protocol(self._driver)
+        self.stopped = asyncio.ensure_future(self._statement.stop())
+        self._driver.data_received(data)
+
+
+async def read_all(cursor: PostgresCursor) -> None:
+    async for _ in cursor:
+        pass
+
+
+def test_a_query_whose_end_meets_a_block_ends_in_the_server_and_keeps_its_connection(shop: Shop) -> None:
+    async def test(datasets: Datasets, monitor: Monitor) -> None:
+        many = datasets["many"]
+        query = MetByBlock(query_for(many.relation, selection(COPY)))
+        cursor = PostgresCursor(many.pool, query, dataset="many", begin=many.begin, wait_seconds=1)
+        async with cursor:
+            await anext(cursor)
+            query.arm()
+            with pytest.raises(asyncio.CancelledError):
+                await read_all(cursor)
+            assert query.stopped is not None
+            await query.stopped
+        assert await monitor.states() == ["idle"]
+        assert await monitor.sessions() == [query.session]
+        assert await rows(many, limit=1, columns=["id"]) == [(1,)]
 
     run(shop, test, max_connections=1)
 

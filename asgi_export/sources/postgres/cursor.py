@@ -1,8 +1,7 @@
 """One export of a PostgreSQL table: a connection of the pool for as long as it runs, and one statement.
 
-However a cursor is left, the query is cancelled in the server and the connection goes back clean. Where that
-fails or takes longer than `LEAVE_SECONDS` (asyncpg loses a COPY when it is cancelled in the very turn of the loop
-in which a block arrives), the connection is dropped, which the server sees when it next writes a row or looks
+However a cursor is left, the query is cancelled in the server and the connection goes back clean. If that fails or
+takes longer than `LEAVE_SECONDS`, the connection is dropped, which the server sees when it next writes a row or looks
 for its client. A cancellation of the task that leaves does not shorten this.
 """
 
@@ -42,7 +41,7 @@ class Statement(Protocol):
     """A statement being run: `next` is a batch or None, `stop` makes a running one end."""
 
     async def next(self) -> Batch | None: ...
-    def stop(self) -> None: ...
+    async def stop(self) -> None: ...
 
 
 class Query(Protocol):
@@ -152,10 +151,10 @@ class PostgresCursor:
         statement, self._statement = self._statement, None
         connection, self._connection = self._connection, None
         if statement is not None:
-            statement.stop()
-            await finish(self._given_back(connection))
+            await finish(self._given_back(statement, connection))
 
-    async def _given_back(self, connection: Connection) -> None:
+    async def _given_back(self, statement: Statement, connection: Connection) -> None:
+        await statement.stop()
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
                 if self._begun:
@@ -186,7 +185,7 @@ class _Rows:
         self._size.came(rows)
         return _decoded(rows, self._query.decoders) or None
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Nothing to do: between two batches nothing runs, and a cancelled fetch has cancelled the query."""
         self._portal = None
 

@@ -6,7 +6,8 @@ password was not percent-encoded, any part of the parsed DSN may hold it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from asgi_export.errors import ExportError, SourceFailed, StartupError, Unavailable, ViewFailed
@@ -86,6 +87,19 @@ def socket_of(connection: Connection) -> Any:
     """The socket of a connection, which asyncpg has no public name for; None where there is none."""
     transport = getattr(connection, "_transport", None)
     return None if transport is None else transport.get_extra_info("socket")
+
+
+@contextmanager
+def reading_paused(connection: Connection) -> Iterator[None]:
+    """Keep the driver from getting more of what the server sends, but for what it has got already."""
+    transport = None if is_lost(connection) else getattr(connection, "_transport", None)
+    if transport is not None:
+        transport.pause_reading()
+    try:
+        yield
+    finally:
+        if transport is not None:
+            transport.resume_reading()
 
 
 def refusal() -> type[Exception]:
