@@ -7,6 +7,7 @@ max_rows = 1000000
 bytes_a_day = 5000000000
 datasets = ["orders", "customers"]
 columns = { customers = ["id", "name"] }
+rows = { orders = { tenant_id = "$tenant" } }
 
 [keys.alice]
 sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -26,9 +27,10 @@ from datetime import UTC, date, datetime
 from datetime import time as clock_time
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from asgi_export.access.plans import AccessPlan, KeyRing, Owner
+from asgi_export.access.row_rights import check_rows
 from asgi_export.errors import StartupError
 from asgi_export.limiter.rules import parse_rules
 from asgi_export.limiter.sliding_window import Rule
@@ -42,7 +44,7 @@ SETTLED_SECONDS = 0.1
 _OWNER = re.compile(r"[A-Za-z0-9._@+-]{1,64}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _BOUNDS = ("exports_at_once", "max_rows", "max_bytes", "bytes_a_day")
-_PLAN_NAMES = {"limits", "datasets", "columns", *_BOUNDS}
+_PLAN_NAMES = {"limits", "datasets", "columns", "rows", *_BOUNDS}
 _KEY_NAMES = {"sha256", "plan", "expires", "claims"}
 
 
@@ -139,17 +141,27 @@ def _expect_names(place: str, table: Mapping[str, Any], known: set[str]) -> None
 def _plan(name: str, table: Mapping[str, Any]) -> AccessPlan:
     place = f"plans.{name}."
     _expect_names(place, table, _PLAN_NAMES)
-    datasets = table.get("datasets")
     columns = table.get("columns", {})
     if not isinstance(columns, dict):
         raise ValueError(f"{place}columns={columns!r}: expected a table of lists")
+    datasets = _names(f"{place}datasets", table["datasets"]) if "datasets" in table else None
+    bounds: dict[str, Any] = {bound: _bound(place, bound, table.get(bound)) for bound in _BOUNDS}
     return AccessPlan(
         name=name,
         rules=_rules(place, table.get("limits", [])),
-        datasets=None if datasets is None else _names(f"{place}datasets", datasets),
+        datasets=datasets,
         columns={dataset: _names(f"{place}columns.{dataset}", found) for dataset, found in columns.items()},
-        **{bound: _bound(place, bound, table.get(bound)) for bound in _BOUNDS},
+        rows=_rows(place, table.get("rows", {}), datasets),
+        **bounds,
     )
+
+
+def _rows(place: str, rows: Any, datasets: frozenset[str] | None) -> Mapping[str, Mapping[str, object]]:
+    try:
+        check_rows(rows, datasets)
+    except ValueError as error:
+        raise ValueError(f"{place}{error}") from None
+    return cast("Mapping[str, Mapping[str, object]]", rows)
 
 
 def _rules(place: str, limits: Any) -> tuple[Rule, ...]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from asgi_export.access.row_rights import check_rows
 from asgi_export.caller import Caller
 from asgi_export.limiter.sliding_window import Rule
 
@@ -29,7 +30,11 @@ class AccessPlan:
     `rules` are request limits; without any the service's own apply. `exports_at_once` bounds the running exports of a
     key in all processes that share the leases. `max_rows` and `max_bytes` (before compression) bound one export;
     `bytes_a_day` (as sent) bounds all exports of a key in any 24 hours. `datasets` are the names that may be read;
-    `columns` narrows the columns of a dataset.
+    `columns` narrows the columns of a dataset, and `rows` its rows, to those whose columns have the given values;
+    `"$tenant"` is the caller's claim of that name. Raises `ValueError` for rights by row that cannot be read.
+
+    >>> AccessPlan("basic", rows={"orders": {"tenant_id": "$tenant", "state": ["paid", "open"]}}).name
+    'basic'
     """
 
     name: str
@@ -40,6 +45,10 @@ class AccessPlan:
     bytes_a_day: int | None = None
     datasets: frozenset[str] | None = None
     columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    rows: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_rows(self.rows, self.datasets)
 
     def within(self, *, max_rows: int | None, max_bytes: int | None) -> AccessPlan:
         """Narrow the plan to general bounds: the smaller of two counts."""

@@ -19,6 +19,7 @@ from asgi_export.errors import BadRequest, Forbidden
 from asgi_export.export.catalogue import Datasets, listed_columns, readable
 from asgi_export.export.filters import check_sort, read_filters
 from asgi_export.export.parameters import Parameters, shown
+from asgi_export.export.row_rights import row_filters
 from asgi_export.formats import Format
 from asgi_export.table import Column, Dataset, Dialect, Selection, depends_on_caller
 
@@ -83,6 +84,7 @@ EXPORT: Key[Export] = Key("export")
 def plan_export(catalogue: Datasets, parameters: Parameters, found: Format, context: RequestContext) -> Export:
     """Plan the export of these parameters. Raises `NotFound`, `Forbidden` and `BadRequest`."""
     identity = context.get(IDENTITY)
+    caller = identity.caller if identity else None
     access = catalogue.bounded(access_of(identity))
     dataset = catalogue.dataset(parameters.dataset, access)
     columns = _pick(dataset, parameters.columns, access, catalogue.bounds.max_columns)
@@ -94,9 +96,12 @@ def plan_export(catalogue: Datasets, parameters: Parameters, found: Format, cont
             columns=tuple([column.name for column in columns]),
             limit=_limit(dataset, parameters.total, access),
             dialect=dialect if found.delimited else None,
-            filters=read_filters(parameters.filters, dataset, access, catalogue.bounds.max_filters),
+            filters=(
+                *row_filters(dataset, access, caller),
+                *read_filters(parameters.filters, dataset, access, catalogue.bounds.max_filters),
+            ),
             sort=check_sort(parameters.sort, dataset, access),
-            caller=identity.caller if identity else None,
+            caller=caller,
         ),
         format=found,
         dialect=dialect,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,16 @@ def test_claims_are_those_of_the_caller(tmp_path: Path, text: str, claims: dict[
     assert owner.caller == Caller("alice", "basic", claims)
 
 
+def test_a_plan_says_which_rows(tmp_path: Path) -> None:
+    rights = 'rows = { a = { tenant = "$tenant", state = ["paid", 1, true], day = 2026-01-31 } }'
+    text = GOOD.replace("[keys.alice]", f"{rights}\n[keys.alice]")
+    owner = read_key_file(write(tmp_path / "keys.toml", text)).find("secret")
+    assert owner is not None
+    assert owner.plan.rows == {
+        "a": {"tenant": "$tenant", "state": ["paid", 1, True], "day": date(2026, 1, 31)},
+    }
+
+
 def test_plans_are_there_by_name_and_read_again(tmp_path: Path) -> None:
     clock = Clock()
     path = write(tmp_path / "keys.toml", GOOD)
@@ -105,6 +115,16 @@ def test_plans_are_there_by_name_and_read_again(tmp_path: Path) -> None:
         ("[plans.basic]\nmax_rows = true\n", "plans.basic.max_rows=True: expected a whole number"),
         ("[plans.basic]\ndatasets = 'a'\n", "plans.basic.datasets='a': expected a list of names"),
         ("[plans.basic]\ncolumns = ['a']\n", "expected a table of lists"),
+        ("[plans.basic]\nrows = ['a']\n", "plans.basic.rows=['a']: expected a table of tables"),
+        ("[plans.basic]\nrows.a = 'b'\n", "plans.basic.rows.a='b': expected a table such as { tenant_id = "),
+        ("[plans.basic]\nrows.a = {}\n", "plans.basic.rows.a={}: expected a table such as"),
+        (
+            "[plans.basic]\nrows.a.b = '$'\n",
+            "plans.basic.rows.a.b='$': expected text, a number, a boolean, a list of",
+        ),
+        ("[plans.basic]\nrows.a.b = ['$x']\n", "plans.basic.rows.a.b=['$x']: expected text, a number, a boolean"),
+        ("[plans.basic]\nrows.a.b.c = 1\n", "plans.basic.rows.a.b={'c': 1}: expected text"),
+        ("[plans.basic]\ndatasets = ['b']\nrows.a.b = 1\n", "plans.basic.rows.a: expected one of the plan's dataset"),
         ("[plans.basic]\ncolumns.a = [1]\n", "plans.basic.columns.a=[1]: expected a list of names"),
         (
             f'[keys.a]\nsha256 = "{DIGEST}"\nplan = "x"\n',
