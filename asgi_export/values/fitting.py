@@ -111,9 +111,21 @@ def nearest_double(value: Number) -> float:
 
 
 def nearest_single(value: Number) -> float:
-    """Return the nearest number of 32 bits, as a double: `Decimal("0.1")` becomes 0.10000000149011612."""
+    """Return the nearest number of 32 bits, as a double: `Decimal("0.1")` becomes 0.10000000149011612.
+
+    The nearest double may lie halfway between two singles where the number does not, so the odd one of
+    the two doubles around the number is rounded.
+    """
+    double = nearest_double(value)
+    if math.isfinite(double) and double != value and not _bits(double) & 1:
+        double = math.nextafter(double, math.inf if value > double else -math.inf)
     try:
-        found: float = struct.unpack("<f", struct.pack("<f", nearest_double(value)))[0]
+        found: float = struct.unpack("<f", struct.pack("<f", double))[0]
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+    return found
+
+
+def _bits(double: float) -> int:
+    found: int = struct.unpack("<q", struct.pack("<d", double))[0]
     return found
