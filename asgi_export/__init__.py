@@ -26,7 +26,7 @@ from asgi_export.sources.functions import dataset
 from asgi_export.sources.postgres.source import PostgresSource
 from asgi_export.sources.simulated import SimulatedDataset
 from asgi_export.sources.sqlite.source import SqliteSource
-from asgi_export.table import Column, Dialect, Selection
+from asgi_export.table import Column, Dialect, Filter, Query, QueryParameter, Selection, Sort
 
 __version__ = "0.1.0"
 
@@ -42,6 +42,7 @@ __all__ = [
     "Dialect",
     "ExportApp",
     "FileSource",
+    "Filter",
     "KeyFile",
     "KeyRing",
     "MemoryLeases",
@@ -51,6 +52,8 @@ __all__ = [
     "Outermost",
     "Owner",
     "PostgresSource",
+    "Query",
+    "QueryParameter",
     "RateLimit",
     "RedisByteQuotas",
     "RedisLeases",
@@ -58,6 +61,7 @@ __all__ = [
     "Rule",
     "Selection",
     "SimulatedDataset",
+    "Sort",
     "SqliteSource",
     "dataset",
     "digest_of",

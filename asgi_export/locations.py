@@ -7,16 +7,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from asgi_export.addresses import redacted
 from asgi_export.errors import StartupError
+from asgi_export.export.queries import QuerySetting
 from asgi_export.sources.files.location import is_file_location
 from asgi_export.sources.files.source import FileSource
 from asgi_export.sources.postgres.source import STATEMENT_SECONDS, PostgresSource
 from asgi_export.sources.simulated import SimulatedDataset
 from asgi_export.sources.sqlite.source import SqliteSource
-from asgi_export.table import Column, Cursor, Dataset, Selection, Source
+from asgi_export.table import Column, Cursor, Dataset, Query, Selection, Source, query_of
 
 _NAMED = re.compile(r"([^=:/\\?]+)=(.+)", re.DOTALL)
 _FILE_URL = re.compile(r"file:(?://(?:localhost)?(?=/)|(?!//))(/[^?]*)(\?.*)?", re.DOTALL | re.IGNORECASE)
@@ -29,30 +31,63 @@ EXPECTED = f"a SQLite file ({', '.join(SQLITE_SUFFIXES)}), a Parquet, Arrow, CSV
 SQLITE_MAGIC = b"SQLite format 3\0"
 
 
-def open_locations(locations: Sequence[str], *, max_seconds: float = STATEMENT_SECONDS) -> list[Source | Dataset]:
+def open_locations(
+    locations: Sequence[str], *, queries: Sequence[QuerySetting] = (), max_seconds: float = STATEMENT_SECONDS
+) -> list[Source | Dataset]:
     """Make one source a location, not started yet; `simulated` without locations. Raises `StartupError`.
 
-    `max_seconds` bounds a statement in a database server.
+    `max_seconds` bounds a statement in a database server. Each query becomes a dataset of the location that it names.
     """
-    return [open_location(text, max_seconds=max_seconds) for text in locations] or [SimulatedDataset()]
+    left = list(queries)
+    sources = []
+    for text in locations:
+        own = [found for found in left if _is_source_of(found, text, alone=len(locations) == 1)]
+        left = [found for found in left if found not in own]
+        sources.append(open_location(text, queries=[found.query for found in own], max_seconds=max_seconds))
+    for found in left:
+        raise StartupError(f"queries.{found.query.name}: source={found.source!r}: expected the NAME of a location")
+    return sources or [SimulatedDataset()]
 
 
-def open_location(text: str, *, max_seconds: float = STATEMENT_SECONDS) -> Source | Dataset:
-    """Make the source of ``NAME=LOCATION`` or of a location alone. Raises `StartupError`: which, why, what to do."""
+def _is_source_of(found: QuerySetting, text: str, *, alone: bool) -> bool:
+    """Whether a query runs in this location: by its NAME, else that of the file or the database."""
+    if not found.source:
+        return alone
+    name, location = _split_name(text)
+    if name:
+        return found.source == name
+    file = Path(location.partition("?")[0]).name
+    return found.source in (file, Path(file).stem)
+
+
+def _split_name(text: str) -> tuple[str, str]:
     match = _NAMED.fullmatch(text)
     if match and not os.path.exists(text):  # Path.exists raises where it may not look
-        name, location = match.groups()
-    else:
-        name, location = "", text
+        return match[1], match[2]
+    return "", text
+
+
+def open_location(
+    text: str, *, queries: Sequence[Query] = (), max_seconds: float = STATEMENT_SECONDS
+) -> Source | Dataset:
+    """Make the source of ``NAME=LOCATION`` or of a location alone. Raises `StartupError`: which, why, what to do."""
+    name, location = _split_name(text)
     if location == "simulated":
+        _expect_no_queries(queries, location)
         return SimulatedDataset(name or "simulated")
     location = _without_scheme(location)
     if "\0" in location:
         raise StartupError(f"{redacted(location)}: no such file; expected a name without NUL")
-    source = _database(location, max_seconds, written=text)
+    source = _database(location, queries, max_seconds, written=text)
     if source is None:
+        _expect_no_queries(queries, location)
         return FileSource(location, name=name or None)
     return Prefixed(source, name) if name else source
+
+
+def _expect_no_queries(queries: Sequence[Query], location: str) -> None:
+    for query in queries:
+        raise StartupError(f"queries.{query.name}: {redacted(location)} has no SQL; expected SQLite or PostgreSQL")
 
 
 def _without_scheme(location: str) -> str:
@@ -86,13 +121,13 @@ def _sqlite_path(location: str) -> str:
 _URL_PATHS = {"file": _file_path, "sqlite": _sqlite_path}
 
 
-def _database(location: str, max_seconds: float, *, written: str) -> Source | None:
+def _database(location: str, queries: Sequence[Query], max_seconds: float, *, written: str) -> Source | None:
     """Make a source of several datasets; None if the location is no database, and so a file of rows."""
     path = Path(location)
     if location.startswith(POSTGRES_SCHEMES):
-        return PostgresSource(location, statement_seconds=max_seconds)
+        return PostgresSource(location, queries=queries, statement_seconds=max_seconds)
     if path.suffix.lower() in SQLITE_SUFFIXES or _is_sqlite(path):
-        return SqliteSource(path)
+        return SqliteSource(path, queries=queries)
     if is_file_location(location):
         return None
     reason = "not a kind that can be served" if os.path.exists(path) else "no such file"
@@ -116,6 +151,10 @@ class RenamedDataset:
     name: str
     dataset: Dataset
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what only some datasets have, such as what they apply of a selection themselves."""
+        return getattr(self.dataset, name)
+
     @property
     def columns(self) -> Sequence[Column]:
         return self.dataset.columns
@@ -130,7 +169,7 @@ class RenamedDataset:
 
 @dataclass(frozen=True, slots=True)
 class Prefixed:
-    """A source whose datasets are called ``PREFIX.NAME``, so that two files may hold the same table."""
+    """A source whose tables are called ``PREFIX.NAME``, so that two may hold the same; queries keep their names."""
 
     source: Source
     prefix: str
@@ -153,4 +192,5 @@ class Prefixed:
         await self.source.close()
 
     def _renamed(self, datasets: Sequence[Dataset]) -> Sequence[Dataset]:
-        return [RenamedDataset(f"{self.prefix}.{found.name}", found) for found in datasets]
+        names = [found.name if query_of(found) else f"{self.prefix}.{found.name}" for found in datasets]
+        return [RenamedDataset(name, found) for name, found in zip(names, datasets, strict=True)]

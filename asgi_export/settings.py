@@ -17,6 +17,7 @@ from asgi_export.asgi.pump import HEAD_AFTER_SECONDS, MAX_SECONDS, STALL_SECONDS
 from asgi_export.asgi.request import MAX_HEADER_BYTES, MAX_QUERY_BYTES
 from asgi_export.errors import StartupError
 from asgi_export.export.catalogue import CATALOGUE_SECONDS, MAX_COLUMNS, MAX_FILTERS
+from asgi_export.export.queries import QuerySetting, read_queries
 from asgi_export.export.runner import MAX_EXPORTS
 from asgi_export.limiter.memory_store import MAX_KEYS
 from asgi_export.limiter.redis_leases import LEASE_SECONDS
@@ -47,6 +48,7 @@ class Settings:
     instances: int = 0
     lease_seconds: float = LEASE_SECONDS
     api_keys: str = ""
+    queries: tuple[QuerySetting, ...] = ()
     cors_origins: tuple[str, ...] = ()
     max_keys: int = MAX_KEYS
     max_exports: int = MAX_EXPORTS
@@ -223,14 +225,25 @@ def _from_file(path: Path) -> Sequence[tuple[str, Any]]:
     table = {setting.name: setting for setting in TABLE}
     unknown = document.keys() - {found.name for found in fields(Settings)}
     if unknown:
-        raise StartupError(f"{path}: unknown setting {min(unknown)!r}; expected {', '.join(['sources', *table])}")
+        raise StartupError(f"{path}: unknown setting {min(unknown)!r}; expected {', '.join([*_FILE_ONLY, *table])}")
     return [(name, _file_value(path, table.get(name), name, value)) for name, value in document.items()]
 
 
 def _file_value(path: Path, setting: Setting | None, name: str, value: Any) -> Any:
     if setting is not None:
         return _read(setting, f"{path}: {name}", str(value))
+    try:
+        return _FILE_ONLY[name](value)
+    except ValueError as error:
+        raise StartupError(f"{path}: {error}") from None
+
+
+def _locations(value: Any) -> tuple[str, ...]:
     locations = [value] if isinstance(value, str) else value
     if not isinstance(locations, list) or not all(isinstance(location, str) for location in locations):
-        raise StartupError(f"{path}: sources: expected a list of locations")
+        raise ValueError("sources: expected a list of locations")
     return tuple(locations)
+
+
+_FILE_ONLY: Mapping[str, Callable[[Any], Any]] = {"sources": _locations, "queries": read_queries}
+"""Settings of the file that are no single value."""

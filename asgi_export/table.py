@@ -7,7 +7,7 @@ with a name and columns. Opening a dataset with a *selection* gives a cursor ove
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -97,6 +97,33 @@ class Sort:
     descending: bool = False
 
 
+ParameterType: TypeAlias = Literal["integer", "number", "text", "boolean", "date", "time", "timestamp", "bytes"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryParameter:
+    """A parameter of a query: `:name` in its SQL. Without a `default` each request must give it."""
+
+    name: str
+    type: ParameterType
+    default: Scalar | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """The kind by which its text is read."""
+        return "number" if self.type == "integer" else self.type
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A dataset that an operator wrote in SQL: one statement, which reads, with named parameters."""
+
+    name: str
+    sql: str
+    parameters: tuple[QueryParameter, ...] = ()
+    description: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What one export asks of a dataset.
@@ -108,7 +135,8 @@ class Selection:
     `filters` all hold for every row, and `sort` gives the order, by the first column first; rows that are equal in
     all of them keep the order that the source has without `sort`. Both may name columns that are not in `columns`. A
     dataset that does not apply them itself (`applied_by`) gets them too: to read less, if that costs nothing.
-    `caller` is who asks; None if requests are not authenticated.
+    `arguments` has a value for each parameter of a query, and nothing for other datasets. `caller` is who asks; None
+    if requests are not authenticated.
     """
 
     columns: tuple[str, ...]
@@ -116,6 +144,7 @@ class Selection:
     dialect: Dialect | None = None
     filters: tuple[Filter, ...] = ()
     sort: tuple[Sort, ...] = ()
+    arguments: Mapping[str, Scalar] = field(default_factory=dict)
     caller: Caller | None = None
 
 
@@ -206,6 +235,12 @@ def applied_by(dataset: Dataset) -> frozenset[Task]:
     What it does not apply is done to its rows: filters always can be, a sort cannot and is refused.
     """
     found: frozenset[Task] = getattr(dataset, "applies", frozenset())
+    return found
+
+
+def query_of(dataset: Dataset) -> Query | None:
+    """Return the query of a dataset that is one: its attribute `query`."""
+    found: Query | None = getattr(dataset, "query", None)
     return found
 
 

@@ -142,7 +142,7 @@ def test_a_value_out_of_its_range_names_the_flag_the_value_and_what_was_expected
     [
         ("port = ", "not TOML"),
         ("\udcff", "not TOML"),
-        ("prot = 1", "unknown setting 'prot'; expected sources, host, port"),
+        ("prot = 1", "unknown setting 'prot'; expected sources, queries, host, port"),
         ("[sources]\nx = 1", "sources: expected a list of locations"),
         ("sources = [1]", "sources: expected a list of locations"),
         ("port = true", "port=True: expected a port"),

@@ -17,7 +17,8 @@ from asgi_export.export.column_list import column_text
 from asgi_export.export.live_source import LiveSource
 from asgi_export.export.parameters import shown
 from asgi_export.measure import Measured, Metric
-from asgi_export.table import Column, Dataset, Source
+from asgi_export.table import Column, Dataset, Source, query_of
+from asgi_export.values.text import text_of
 
 logger = logging.getLogger("asgi_export")
 
@@ -192,6 +193,7 @@ class Datasets:
                     for column in readable(dataset, access)
                 ],
                 "default_total": dataset.default_limit,
+                **_describe_query(dataset),
             }
             for dataset in self.readable(access).values()
         ]
@@ -227,6 +229,19 @@ class Datasets:
         return next((name for name in self.defaults if access.reads(name)), "") or next(
             iter(self.readable(access)), ""
         )
+
+
+def _describe_query(dataset: Dataset) -> dict[str, Any]:
+    """Describe the parameters of a query; nothing for other datasets."""
+    query = query_of(dataset)
+    if query is None:
+        return {}
+    parameters = [
+        {"name": found.name, "type": found.type, "required": found.default is None}
+        | ({} if found.default is None else {"default": str(text_of(found.default))})
+        for found in query.parameters
+    ]
+    return {"description": query.description, "parameters": parameters}
 
 
 def readable(dataset: Dataset, access: AccessPlan) -> list[Column]:

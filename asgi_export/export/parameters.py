@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,11 +30,13 @@ SECRET = "apiKey"  # noqa: S105 - a name, not a secret
 class Parameters:
     """The parsed parameters of an export; None or empty if the client did not give one.
 
-    `filters` are names and values as they came, as only the dataset tells which columns and kinds there are.
+    `filters` are names and values as they came, as only the dataset tells which columns and kinds there are; so are
+    `arguments`, the parameters of a query, among them all that nobody knows.
     """
 
     columns: tuple[str, ...] = ()
     filters: Pairs = ()
+    arguments: Pairs = ()
     sort: tuple[Sort, ...] = ()
     api_key: str = ""
     total: int | None = None
@@ -134,27 +136,34 @@ _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 def parse_parameters(pairs: Sequence[tuple[str, str]], *, table: Sequence[Parameter] = PARAMETERS) -> Parameters:
     """Parse the parameters of an export, or those of another page by its `table`.
 
-    Names are case-sensitive. Raises `BadRequest` with the parameter, its value and what was expected: for an unknown
-    parameter, one given twice, and a value out of its range.
+    Names are case-sensitive. Raises `BadRequest` with the parameter, its value and what was expected: for one given
+    twice, and a value out of its range; on another page also for an unknown one.
     """
     known = _BY_NAME if table is PARAMETERS else {parameter.name: parameter for parameter in table}
     values: dict[str, Any] = {}
+    arguments = []
     if known is _BY_NAME:
         values["filters"] = tuple([pair for pair in pairs if FILTER_MARK in pair[0]])
         pairs = [pair for pair in pairs if FILTER_MARK not in pair[0]]
     for name, text in pairs:
         parameter = known.get(name)
+        if parameter is None and known is _BY_NAME:
+            arguments.append((name, text))
+            continue
         if parameter is None:
-            raise BadRequest(f"{shown(name)}: unknown parameter; expected {_names(known)}")
+            raise BadRequest(f"{shown(name)}: unknown parameter; expected one of {', '.join(known)}")
         if parameter.field in values:
             raise BadRequest(f"{_pair(name, text)}: given twice; expected once")
         values[parameter.field] = _parse(parameter, text)
+    if arguments:
+        values["arguments"] = tuple(arguments)
     return Parameters(**values)
 
 
-def _names(known: Mapping[str, Parameter]) -> str:
-    filters = " or COLUMN__OPERATOR" if known is _BY_NAME else ""
-    return f"one of {', '.join(known)}{filters}"
+def unknown_parameter(name: str, arguments: Iterable[str]) -> BadRequest:
+    """Make the error for a name that is no parameter of an export, nor one of the `arguments` of its dataset."""
+    known = ", ".join([*_BY_NAME, *arguments])
+    return BadRequest(f"{shown(name)}: unknown parameter; expected one of {known}, or COLUMN__OPERATOR")
 
 
 def _parse(parameter: Parameter, text: str) -> Any:

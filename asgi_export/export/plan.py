@@ -19,6 +19,7 @@ from asgi_export.errors import BadRequest, Forbidden
 from asgi_export.export.catalogue import Datasets, listed_columns, readable
 from asgi_export.export.filters import check_sort, read_filters
 from asgi_export.export.parameters import Parameters, shown
+from asgi_export.export.queries import read_arguments
 from asgi_export.export.row_rights import row_filters
 from asgi_export.formats import Format
 from asgi_export.table import Column, Dataset, Dialect, Selection, depends_on_caller
@@ -57,15 +58,16 @@ class Export:
     def fingerprint(self) -> str:
         """Return a stable text, equal for two exports if and only if the same snapshot gives the same bytes.
 
-        It has the dataset, the columns, the filters and the sort, the row limit, the format, and the dialect if the
-        format has one; it has neither file name nor content coding. The caller (id, plan, claims) is in it if the
-        rows may depend on it, as those of a function that takes the selection.
+        It has the dataset, columns, filters, sort, arguments, row limit and format, and the dialect if the format has
+        one; it has neither file name nor content coding. The caller (id, plan, claims) is in it if the rows may
+        depend on it, as those of a function that takes the selection.
         """
         asked: dict[str, object] = {
             "dataset": self.dataset.name,
             "columns": self.selection.columns,
             "limit": self.selection.limit,
             "filters": [[found.column, found.operator, repr(found.value)] for found in self.selection.filters],
+            "arguments": {name: repr(value) for name, value in self.selection.arguments.items()},
             "sort": [[found.column, found.descending] for found in self.selection.sort],
             "format": self.format.name,
         }
@@ -101,6 +103,7 @@ def plan_export(catalogue: Datasets, parameters: Parameters, found: Format, cont
                 *read_filters(parameters.filters, dataset, access, catalogue.bounds.max_filters),
             ),
             sort=check_sort(parameters.sort, dataset, access),
+            arguments=read_arguments(parameters.arguments, dataset),
             caller=caller,
         ),
         format=found,

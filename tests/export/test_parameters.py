@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from asgi_export import SimulatedDataset
 from asgi_export.asgi.disposition import content_disposition
 from asgi_export.errors import BadRequest
 from asgi_export.export.parameters import PARAMETERS, parse_parameters
+from asgi_export.export.queries import read_arguments
 
 
 @pytest.mark.parametrize(
@@ -88,8 +90,9 @@ def test_a_parameter_given_twice_is_refused(parameter: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "Columns", "apikey", "x\n\x1b[31m", "x" * 1000])
 def test_an_unknown_parameter_is_named_with_those_there_are(name: str) -> None:
+    unknown = parse_parameters(((name, "1"),)).arguments
     with pytest.raises(BadRequest, match="unknown parameter; expected one of columns, sort, apiKey, total") as caught:
-        parse_parameters(((name, "1"),))
+        read_arguments(unknown, SimulatedDataset())
     assert caught.value.detail.isprintable()
 
 

@@ -66,6 +66,7 @@ from asgi_export.sources.postgres.session import (
     transaction_settings,
 )
 from asgi_export.table import Column, Dialect, Selection
+from asgi_export.table import Query as NamedQuery
 
 log = logging.getLogger("asgi_export.sources.postgres")
 
@@ -132,11 +133,13 @@ class PostgresSource:
         dsn: str,
         *,
         name: str | None = None,
+        queries: Sequence[NamedQuery] = (),
         max_connections: int = 10,
         wait_seconds: float = 5.0,
         statement_seconds: float = STATEMENT_SECONDS,
         connect_seconds: float = 5.0,
     ) -> None:
+        self._queries = tuple(queries)
         self._dsn = dsn
         self._place = place_of(dsn)
         self._name = database_of(dsn) if name is None else name
