@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "asgi_export"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("addresses", "caller", "declared", "errors"),
     ("extras", "measure", "memory", "table", "tasks", "toml_file"),
-    ("columns", "threads", "values"),
+    ("threads", "values"),
+    ("columns",),
     ("asgi", "formats", "redis_client", "sources"),
     ("limiter",),
     ("access",),
@@ -44,7 +45,7 @@ COLUMNS = {
 
 LIBRARIES = {
     "pyarrow": COLUMNS,
-    "polars": {"formats/arrow"},
+    "polars": {"columns", "formats/arrow"},
     "uvicorn": {"serving/uvicorn_server"},
     "hypercorn": {"serving/hypercorn_server"},
     "asyncpg": {"sources/postgres/driver"},

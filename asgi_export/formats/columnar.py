@@ -14,11 +14,11 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from asgi_export.columns.plain import portable
 from asgi_export.errors import DoesNotFit, SourceFailed
 from asgi_export.formats.arrow.batches import record_batches
 from asgi_export.formats.arrow.exact import Inexact, cast_exactly
 from asgi_export.formats.arrow.schema import promised_type, schema_of_columns, schema_of_rows, values_for
-from asgi_export.formats.arrow.values import portable
 from asgi_export.table import Batch, Column, Dialect, Row, Rows, flatten
 
 SAMPLE_ROWS = 4096

@@ -56,9 +56,9 @@ class JsonLinesEncoder:
 
     def _lines_of_columns(self, batch: Batch) -> Iterator[bytes]:
         with extra("files"):
+            from asgi_export.columns.plain import jsonable
             from asgi_export.formats.arrow.batches import record_batches
             from asgi_export.formats.arrow.lines import json_lines
-            from asgi_export.formats.arrow.values import jsonable
         for part in record_batches(batch, self._width):
             text = json_lines(part, self._names)
             if text is None:

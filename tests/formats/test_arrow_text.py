@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asgi_export.columns.times import duration_text
 from asgi_export.errors import SourceFailed, StartupError
 from asgi_export.extras import extra
 from asgi_export.formats.arrow.batches import MAX_CELLS
 from asgi_export.formats.arrow.text import ArrowText, arrow_rows
-from asgi_export.formats.arrow.times import duration_text
 from asgi_export.formats.delimited import DelimitedEncoder
 from asgi_export.table import Batch, Column, Dialect, Row
 from asgi_export.values.text import duration_text as python_duration_text

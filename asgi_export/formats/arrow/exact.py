@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from asgi_export.formats.arrow.values import MAX_TYPES, plain
+from asgi_export.columns.plain import MAX_TYPES, plain
 from asgi_export.values.python import OWN, is_foreign, to_python
 from asgi_export.values.text import text_of
 

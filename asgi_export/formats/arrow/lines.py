@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asgi_export.formats.arrow.values import is_nested, plain
+from asgi_export.columns.plain import is_nested, plain
 from asgi_export.formats.formulas import NUMBER, STARTS
 from asgi_export.table import Dialect
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from asgi_export.columns.plain import portable
 from asgi_export.declared import arrow_of, is_fractional
 from asgi_export.errors import DoesNotFit
 from asgi_export.formats.arrow.exact import Inexact, array_of, own_values
-from asgi_export.formats.arrow.values import portable
 from asgi_export.table import ArrowSchema, Column, Rows
 
 _DECIMAL = re.compile(r"decimal(128|256)\((\d+), (\d+)\)")

@@ -51,8 +51,8 @@ def arrow_rows(batch: Batch, width: int) -> list[Row]:
     Raises as `ArrowText` does. For dialects that only rows can be written in: ten times slower, and all in memory.
     """
     with extra("files"):
+        from asgi_export.columns.plain import python_values
         from asgi_export.formats.arrow.batches import record_batches
-        from asgi_export.formats.arrow.values import python_values
     rows: list[Row] = []
     for found in record_batches(batch, width):
         rows.extend(zip(*map(python_values, found.columns), strict=True))

@@ -19,10 +19,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from asgi_export.columns import times
 from asgi_export.columns.exact_text import ExactText
 from asgi_export.columns.nested_arrays import children_of, lengths_of, with_children
 from asgi_export.errors import SourceFailed
-from asgi_export.formats.arrow import times
 from asgi_export.values.text import decimal_text, text_of
 
 Convert: TypeAlias = Callable[[pa.Array], pa.Array]

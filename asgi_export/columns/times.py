@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asgi_export.formats.arrow import far
+from asgi_export.columns import far
 
 UTC_NAMES = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu", "Z", "utc"})
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)")
