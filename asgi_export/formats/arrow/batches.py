@@ -16,13 +16,13 @@ MAX_CELLS = 256 * 1024
 """Cells that are encoded at once: a table of any size takes the memory of their text, some 4 MB."""
 
 
-def record_batches(batch: Batch, width: int) -> Iterator[pa.RecordBatch]:
+def record_batches(batch: Batch, width: int, most: int | None = None) -> Iterator[pa.RecordBatch]:
     """Iterate the record batches of a batch of columns, without a copy.
 
-    A stream is read as it is asked for. Batches of more than `MAX_CELLS` cells come in slices. Raises
-    `SourceFailed` where there are not `width` columns, or where the batch does not speak Arrow.
+    A stream is read as it is asked for. Batches come in slices of `most` rows, by default of `MAX_CELLS` cells.
+    Raises `SourceFailed` where there are not `width` columns, or where the batch does not speak Arrow.
     """
-    rows = max(1, MAX_CELLS // max(1, width))
+    rows = most or max(1, MAX_CELLS // max(1, width))
     for found in _whole(batch):
         if found.num_columns != width:
             raise SourceFailed(f"a batch has {found.num_columns} columns; expected {width}")
