@@ -9,7 +9,6 @@ Types without an order of their own compare by their exported text; the few comp
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -29,6 +28,7 @@ from asgi_export.values.fitting import (
     fit,
     int_steps,
     nearest_double,
+    nearest_half,
     nearest_single,
 )
 from asgi_export.values.literals import parse_number
@@ -144,15 +144,7 @@ def _decimals(column: pa.Array, found: Filter) -> Mask:
     return _steps(column if kind == wide else column.cast(wide), fitted, lambda step: EXACT.scaleb(step, -scale))
 
 
-def _nearest_half(value: Number) -> float:
-    try:
-        half: float = struct.unpack("<e", struct.pack("<e", nearest_double(value)))[0]
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-    return half
-
-
-_NEAREST: Mapping[int, Callable[[Number], float]] = {16: _nearest_half, 32: nearest_single, 64: nearest_double}
+_NEAREST: Mapping[int, Callable[[Number], float]] = {16: nearest_half, 32: nearest_single, 64: nearest_double}
 """By the bits of a type."""
 
 
@@ -224,6 +216,8 @@ _PARTS: Mapping[str, Callable[[pa.Array, bytes], Mask]] = {
 def _part_of_text(column: pa.Array, found: Filter) -> Mask:
     if pa.types.is_floating(column.type):
         return _one_by_one(column, found)
+    if _is_bytes(column.type):
+        return _constant(column, holds=False)
     text = column if _is_text(column.type) else plain(column).cast(pa.large_string())
     return _PARTS[found.operator](text.cast(pa.large_binary()), _encoded(str(found.value)))
 
@@ -277,6 +271,7 @@ def _any_of(*names: str) -> Callable[[pa.DataType], bool]:
 
 
 _is_text = _any_of("string", "large_string")
+_is_bytes = _any_of("binary", "large_binary", "fixed_size_binary")
 
 _FAMILIES: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
     ("boolean", _any_of("boolean")),
@@ -284,7 +279,7 @@ _FAMILIES: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
     ("float", _any_of("floating")),
     ("decimal", _any_of("decimal")),
     ("text", _is_text),
-    ("bytes", _any_of("binary", "large_binary", "fixed_size_binary")),
+    ("bytes", _is_bytes),
     ("date", _any_of("date")),
     ("time", _any_of("time")),
     ("timestamp", _any_of("timestamp")),

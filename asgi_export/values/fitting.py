@@ -111,16 +111,26 @@ def nearest_double(value: Number) -> float:
 
 
 def nearest_single(value: Number) -> float:
-    """Return the nearest number of 32 bits, as a double: `Decimal("0.1")` becomes 0.10000000149011612.
+    """Return the nearest number of 32 bits, as a double: `Decimal("0.1")` becomes 0.10000000149011612."""
+    return _nearest(value, "<f")
 
-    The nearest double may lie halfway between two singles where the number does not, so the odd one of
-    the two doubles around the number is rounded.
+
+def nearest_half(value: Number) -> float:
+    """Return the nearest number of 16 bits, as a double: `Decimal("0.1")` becomes 0.0999755859375."""
+    return _nearest(value, "<e")
+
+
+def _nearest(value: Number, code: str) -> float:
+    """Round to the type that `struct` calls `code`.
+
+    The nearest double may lie halfway between two of its numbers where the number does not, so the odd one of the two
+    doubles around the number is rounded.
     """
     double = nearest_double(value)
     if math.isfinite(double) and double != value and not _bits(double) & 1:
         double = math.nextafter(double, math.inf if value > double else -math.inf)
     try:
-        found: float = struct.unpack("<f", struct.pack("<f", double))[0]
+        found: float = struct.unpack(code, struct.pack(code, double))[0]
     except OverflowError:
         return math.inf if value > 0 else -math.inf
     return found
