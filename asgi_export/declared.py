@@ -80,7 +80,7 @@ class DeclaredType:
 
 
 def parse(declared: str) -> DeclaredType:
-    """The parts of a declared type; one that cannot be taken apart is all name.
+    """Return the parts of a declared type; one that cannot be taken apart is all name.
 
     >>> parse("Timestamp (3)  WITH time zone")
     DeclaredType(name='timestamp with time zone', arguments='3')
@@ -96,7 +96,7 @@ def parse(declared: str) -> DeclaredType:
 
 
 def kind_of(declared: str) -> Kind:
-    """The kind of a declared type; text for none and for one that nobody knows.
+    """Return the kind of a declared type; text for none and for one that nobody knows.
 
     >>> [kind_of(found) for found in ("NUMERIC(10,2)", "timestamptz", "int[]", "real_estate_kind", "")]
     ['number', 'timestamp', 'nested', 'text', 'text']
@@ -109,7 +109,7 @@ def kind_of(declared: str) -> Kind:
 
 
 def arrow_of(declared: str) -> str:
-    """The name of the Arrow type of such a column's values in rows; what has none of its own is text.
+    """Return the name of the Arrow type of such a column's values in rows; what has none of its own is text.
 
     >>> [arrow_of(found) for found in ("numeric(10,2)", "numeric", "bigint", "date", "uuid")]
     ['decimal128(10, 2)', 'string', 'int64', 'date32', 'string']
@@ -123,12 +123,12 @@ def arrow_of(declared: str) -> str:
 
 
 def is_fractional(declared: str) -> bool:
-    """Whether a column of this type may hold numbers with a fraction."""
+    """Return whether a column of this type may hold numbers with a fraction."""
     return parse(declared).name in FLOATS | DECIMALS
 
 
 def _arrow_decimal(arguments: str) -> str:
-    """PostgreSQL has scales below zero, `numeric(3,-2)`, and past the precision, `numeric(2,5)`."""
+    """Return the decimal; PostgreSQL has scales below zero and past the precision, as `numeric(3,-2)` and `(2,5)`."""
     match = _DIGITS.fullmatch(arguments)
     if match is None:
         return ARROW_TEXT

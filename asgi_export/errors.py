@@ -173,7 +173,7 @@ LASTING = frozenset(
 
 
 def as_export_error(dataset: str, error: BaseException) -> ExportError:
-    """What an error means that no source has mapped, such as one of a user's own function."""
+    """Return what an error means that no source has mapped, such as one of a user's own function."""
     if isinstance(error, ExportError) and not isinstance(error, StartupError):
         return error
     if isinstance(error, OSError | MemoryError) and getattr(error, "errno", None) not in LASTING:

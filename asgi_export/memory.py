@@ -10,7 +10,7 @@ from functools import cache
 
 @cache
 def _trim() -> Callable[[int], int] | None:
-    """`malloc_trim` of the GNU C library; None elsewhere, where the allocator gives memory back by itself."""
+    """Return `malloc_trim` of the GNU C library; None elsewhere, where the allocator gives memory back by itself."""
     try:
         found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     except (OSError, TypeError):  # no such library, or a system without a global one

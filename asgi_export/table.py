@@ -159,7 +159,7 @@ Rows: TypeAlias = Sequence[Row]
 
 
 def flatten(rows: Rows, width: int) -> tuple[Any, ...]:
-    """The values of all rows, one row after another. Raises `SourceFailed` if a row has not `width` of them."""
+    """Return the values of all rows, one row after another. Raises `SourceFailed` if a row has not `width` values."""
     flat = tuple(chain.from_iterable(rows))
     if len(flat) != len(rows) * width:
         raise SourceFailed(f"a batch of {len(rows)} rows has {len(flat)} fields, not {width} a row")

@@ -10,7 +10,7 @@ from asgi_export.errors import StartupError
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The document. Raises `StartupError`: one line with the path, and why it cannot be read."""
+    """Read the document. Raises `StartupError`: one line with the path, and why it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -20,7 +20,7 @@ class ExactText(pa.ExtensionType):  # type: ignore[misc]
 
     @classmethod
     def __arrow_ext_deserialize__(cls, storage_type: pa.DataType, serialized: bytes) -> ExactText:
-        """The same type for every array. A file may claim the name for whatever it holds."""
+        """Return the same type for every array. A file may claim the name for whatever it holds."""
         if not pa.types.is_string(storage_type):
             raise pa.ArrowInvalid("asgi_export.columns.exact_text: expected text")
         return cls()

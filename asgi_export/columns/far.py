@@ -6,7 +6,7 @@ DAY_SECONDS = 86_400
 
 
 def date_text(day: int) -> str:
-    """The date of a day from 1970, in the proleptic Gregorian calendar; the year 0 is the one before 1.
+    """Return the date of a day from 1970, in the proleptic Gregorian calendar; the year 0 is the one before 1.
 
     https://howardhinnant.github.io/date_algorithms.html#civil_from_days
 
@@ -24,7 +24,7 @@ def date_text(day: int) -> str:
 
 
 def time_text(value: int, unit: int) -> str:
-    """The time of day, `unit` parts of a second each; one outside of a day, such as 24:00, as it is.
+    """Return the time of day, `unit` parts of a second each; one outside of a day, such as 24:00, as it is.
 
     >>> time_text(86_400, 1), time_text(-1500, 1000)
     ('24:00:00', '-00:00:01.500000')
@@ -36,7 +36,7 @@ def time_text(value: int, unit: int) -> str:
 
 
 def moment_text(value: int, unit: int) -> str:
-    """A timestamp without a zone.
+    """Write a timestamp without a zone.
 
     >>> moment_text(2**63 - 1, 10**6)
     '294247-01-10T04:00:54.775807'
@@ -46,7 +46,7 @@ def moment_text(value: int, unit: int) -> str:
 
 
 def duration_text(value: int, unit: int) -> str:
-    """Days and smaller, the sign in front. ISO 8601 §5.5.2.
+    """Write days and smaller units, the sign in front. ISO 8601 §5.5.2.
 
     >>> duration_text(-(2**63), 10**9)
     '-P106751DT23H47M16.854775808S'
@@ -62,6 +62,6 @@ def duration_text(value: int, unit: int) -> str:
 
 
 def _fraction(part: int, unit: int) -> str:
-    """Nothing, six digits, or nine."""
+    """Write no digits, six, or nine."""
     digits = f"{part * 10**9 // unit:09d}"
     return f".{digits.removesuffix('000')}" if part else ""

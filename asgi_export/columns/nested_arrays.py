@@ -9,14 +9,14 @@ import pyarrow.compute as pc
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether the type is any kind of list; a map is none."""
+    """Return whether the type is any kind of list; a map is none."""
     types = pa.types
     plain = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
     return bool(plain or types.is_list_view(kind) or types.is_large_list_view(kind))
 
 
 def children_of(array: pa.Array) -> list[pa.Array]:
-    """The arrays within a list, map (keys, values) or structure: only what its own rows hold.
+    """Return the arrays within a list, map (keys, values) or structure: only what its own rows hold.
 
     A list without a value holds nothing, but for those of fixed size; what lies below a structure or a map without
     a value stays, and `lengths_of` counts it.
@@ -33,8 +33,9 @@ def children_of(array: pa.Array) -> list[pa.Array]:
 
 
 def with_children(array: pa.Array, children: Sequence[pa.Array]) -> pa.Array:
-    """The array with other children, as many and as long as those of `children_of`. List views become lists, and
-    so do lists of no values, over which pyarrow ends the process.
+    """Return the array with other children, as many and as long as those of `children_of`.
+
+    List views become lists, and so do lists of no values, over which pyarrow ends the process.
     """
     kind, mask = array.type, array.is_null() if array.null_count else None
     if pa.types.is_struct(kind):
@@ -62,7 +63,7 @@ def _is_large(kind: pa.DataType) -> bool:
 
 
 def lengths_of(array: pa.Array) -> pa.Array:
-    """How many items of `children_of` each row of a list or map has; null where a list has no value."""
+    """Return how many items of `children_of` each row of a list or map has; null where a list has no value."""
     if pa.types.is_map(array.type):
         offsets = array.offsets
         return pc.subtract(offsets.slice(1), offsets.slice(0, len(array)))

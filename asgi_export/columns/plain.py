@@ -47,12 +47,12 @@ def plain(array: pa.Array) -> pa.Array:
 
 
 def jsonable(array: pa.Array) -> list[Any]:
-    """The values as `json` takes them: numbers, text, lists, mappings, None; no number that JSON lacks."""
+    """Return the values as `json` takes them: numbers, text, lists, mappings, None; no number that JSON lacks."""
     return _json_values(array.type)(array)
 
 
 def portable(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with types that every reader of Parquet and Arrow has, at any depth, by the types alone.
+    """Return the batch with types that every reader of Parquet and Arrow has, at any depth, by the types alone.
 
     Text stands for those that few readers have. Raises `SourceFailed` where a value has no such type.
     """
@@ -109,7 +109,7 @@ def _hex(array: pa.Array) -> pa.Array:
 
 
 def _in_full(array: pa.Array) -> pa.Array:
-    """Decimals: pyarrow would write 1E-7."""
+    """Write decimals in full: pyarrow would write 1E-7."""
     return pl.Series(array).cast(pl.String).to_arrow()
 
 
@@ -130,7 +130,7 @@ def _texts(values: Iterable[Any], text: Callable[[Any], str]) -> pa.Array:
 
 
 def _decoded(array: pa.Array) -> pa.Array:
-    """The values of a dictionary, one a row."""
+    """Return the values of a dictionary, one a row."""
     try:
         return array.dictionary.take(array.indices)
     except pa.ArrowNotImplementedError:  # of text views, which polars' categories are, and of runs
@@ -138,7 +138,7 @@ def _decoded(array: pa.Array) -> pa.Array:
 
 
 def _written_out(array: pa.Array) -> pa.Array:
-    """The values of runs, one a row."""
+    """Return the values of runs, one a row."""
     try:
         return pc.run_end_decode(array)
     except pa.ArrowNotImplementedError:  # of views and dictionaries
@@ -161,7 +161,7 @@ def _json_extension(array: pa.Array) -> list[Any]:
 
 
 def python_values(array: pa.Array) -> list[Any]:
-    """The values of `plain` as None, bool, int, float or str."""
+    """Return the values of `plain` as None, bool, int, float or str."""
     if not (pa.types.is_float32(array.type) or pa.types.is_float16(array.type)):
         values: list[Any] = plain(array).to_pylist()
         return values
@@ -171,7 +171,7 @@ def python_values(array: pa.Array) -> list[Any]:
 
 
 def _json_floats(array: pa.Array) -> list[Any]:
-    """RFC 8259 §6 has neither NaN nor infinities."""
+    """Replace NaN and the infinities, which JSON lacks, by null. RFC 8259 §6."""
     return [value if value is None or math.isfinite(value) else None for value in python_values(array)]
 
 
@@ -180,14 +180,14 @@ def _json_lists(array: pa.Array) -> list[Any]:
 
 
 def _json_maps(array: pa.Array) -> list[Any]:
-    """Objects; a key that is no text is written as one. A map that has a key twice is a list of pairs."""
+    """Convert maps to objects, keys to text. A map that has a key twice becomes a list of pairs."""
     keys, items = children_of(array)
     pairs = zip(map(_key, _keys(keys)), jsonable(items), strict=True)
     return _cut_to(pairs, array, _object)
 
 
 def _keys(array: pa.Array) -> list[Any]:
-    """Keys keep NaN and the infinities, which would be one key as nulls."""
+    """Convert keys; NaN and the infinities stay, as they would be one key as nulls."""
     return python_values(array) if pa.types.is_floating(array.type) else jsonable(array)
 
 
@@ -211,7 +211,7 @@ def _json_structures(array: pa.Array) -> list[Any]:
 
 
 def _json_unions(array: pa.Array) -> list[Any]:
-    """Each value as its own type has it. `type_codes` and `offsets` of a slice are those of the whole array."""
+    """Convert each value by its own type. `type_codes` and `offsets` of a slice are those of the whole array."""
     kind, buffers = array.type, array.buffers()
     codes = pa.Array.from_buffers(pa.int8(), len(array), [None, buffers[1]], offset=array.offset).to_pylist()
     places = {code: place for place, code in enumerate(kind.type_codes)}
@@ -236,7 +236,7 @@ def _json_dense(array: pa.Array, places: list[int], offsets: list[int]) -> list[
 
 
 def _cut_to(items: Iterable[Any], lists: pa.Array, made: Callable[[list[Any]], Any]) -> list[Any]:
-    """The items of all rows, which come one after the other, row by row."""
+    """Return the items of all rows, which come one after the other, row by row."""
     found, rows = iter(items), zip(lengths_of(lists).to_pylist(), lists.is_valid().to_pylist(), strict=True)
     cut = ((list(islice(found, length or 0)), here) for length, here in rows)
     return [made(part) if here else None for part, here in cut]
@@ -248,17 +248,17 @@ def _any_of(*names: str) -> Callable[[pa.DataType], bool]:
 
 
 def _is_small_decimal(kind: pa.DataType) -> bool:
-    """One that polars takes."""
+    """Return whether polars accepts a decimal type."""
     return bool(pa.types.is_decimal(kind) and kind.bit_width <= 128 and kind.scale >= 0)
 
 
 def _is_odd_decimal(kind: pa.DataType) -> bool:
-    """One that Parquet does not have, or of another width than need be: polars and DuckDB have 128 bits."""
+    """Return whether Parquet lacks a decimal type, or it needs another width: polars and DuckDB have 128 bits."""
     return bool(pa.types.is_decimal(kind) and (kind.scale < 0 or (kind.bit_width != 128 and kind.precision <= 38)))
 
 
 def _plain_decimal(array: pa.Array) -> pa.Array:
-    """The decimal without a negative scale, or as text where no decimal has so many digits."""
+    """Return the decimal without a negative scale, or as text where no decimal has so many digits."""
     digits, scale = array.type.precision - min(0, array.type.scale), max(0, array.type.scale)
     if digits > MAX_DECIMAL_DIGITS:
         return plain(array)
@@ -266,7 +266,7 @@ def _plain_decimal(array: pa.Array) -> pa.Array:
 
 
 def _is_text_only_struct(kind: pa.DataType) -> bool:
-    """A structure of nothing, or one that has a name twice: few readers open a file that has it."""
+    """Return whether a structure is empty or has a name twice: few readers open a file that has one."""
     return bool(pa.types.is_struct(kind) and (not kind.num_fields or _repeats_a_name(kind)))
 
 
@@ -292,7 +292,7 @@ def _is_in_seconds(kind: pa.DataType) -> bool:
 
 
 def _portable_extension(array: pa.Array) -> pa.Array:
-    """The extension type where its storage may stay as it is; else the storage."""
+    """Return the extension type where its storage may stay as it is; else the storage."""
     if array.type.extension_name == "arrow.bool8":
         return array.storage.cast(pa.bool_())
     return array if _portable(array.type.storage_type) is _same else portable_array(array.storage)

@@ -29,7 +29,7 @@ FIXED_BYTES = 8
 
 
 def cut(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """The batch in slices that come to `MAX_BYTES` when they are written out, or of one row.
+    """Return the batch in slices that come to `MAX_BYTES` when they are written out, or of one row.
 
     A batch that shares nothing is passed on as it is. The batch must be valid. Raises `pa.ArrowInvalid` for a row
     of more than `MAX_ROW_BYTES`.
@@ -57,7 +57,7 @@ def _cut(batch: pa.RecordBatch, ends: list[int]) -> Iterator[pa.RecordBatch]:
 
 
 def _are_small(columns: list[pa.Array], most: int) -> bool:
-    """Whether no row has more than `most` bytes, as far as columns of text tell that in little time."""
+    """Return whether no row has more than `most` bytes, as far as columns of text tell that in little time."""
     left = most
     for column in columns:
         text = column.dictionary if pa.types.is_dictionary(column.type) else column
@@ -68,7 +68,7 @@ def _are_small(columns: list[pa.Array], most: int) -> bool:
 
 
 def shares(kind: pa.DataType) -> bool:
-    """Whether several rows of this type may share one value, at any depth."""
+    """Return whether several rows of this type may share one value, at any depth."""
     if isinstance(kind, pa.BaseExtensionType):  # has no hash where Python code has defined it
         return shares(kind.storage_type)
     return _shares(kind)
@@ -98,13 +98,13 @@ def _has_length(kind: pa.DataType) -> bool:
 
 
 def _sizes(array: pa.Array) -> pa.Array:
-    """About how many bytes each row has when it is written out, as `int64`."""
+    """Estimate how many bytes each row has when it is written out, as `int64`."""
     sizes = next((sizes for belongs, sizes in _SIZES if belongs(array.type)), _fixed)
     return pc.add_checked(sizes(array).cast(pa.int64()).fill_null(0), FIXED_BYTES)
 
 
 def _ends(sizes: pa.Array) -> pa.Array:
-    """Where each row begins in the bytes of all, and where the last one ends. Raises `pa.ArrowInvalid` past 2^63."""
+    """Return where each row begins in the bytes of all, and the end. Raises `pa.ArrowInvalid` past 2^63."""
     return pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum_checked(sizes)])
 
 
@@ -120,7 +120,7 @@ def _fixed(array: pa.Array) -> pa.Array:
 
 
 def _lengths(array: pa.Array) -> pa.Array:
-    """A view is four `int32`; the first is its length."""
+    """Return the lengths: a view is four `int32`, and the first is its length."""
     if not _is_view(array.type):
         return pc.binary_length(array)
     words = pa.Array.from_buffers(pa.int32(), 4 * len(array), [None, array.buffers()[1]], offset=4 * array.offset)
@@ -130,12 +130,12 @@ def _lengths(array: pa.Array) -> pa.Array:
 
 @lru_cache(4)
 def _every_fourth(count: int) -> pa.Array:
-    """Remembered, as the batches of an export have one length; `list_element` takes ten times as long."""
+    """Return every fourth index; cached, as batches have one length. `list_element` takes ten times as long."""
     return pa.array(range(0, 4 * count, 4), pa.int64())
 
 
 def _of_dictionary(array: pa.Array) -> pa.Array:
-    """Of a dictionary that is larger than the batch only the values that occur are looked at, where they are text."""
+    """Measure a dictionary; if it is larger than the batch, only the values of text that occur are looked at."""
     values, indices = array.dictionary, array.indices
     if len(values) <= len(array) or not _has_offsets(values.type):
         return _sizes(values).take(indices)
@@ -153,7 +153,7 @@ def _of_runs(array: pa.Array) -> pa.Array:
 
 
 def _of_lists(array: pa.Array) -> pa.Array:
-    """The items that each row points to; `values` are those of the whole array, also for a slice."""
+    """Return the items that each row points to; `values` are those of the whole array, also for a slice."""
     lengths = pc.list_value_length(array).fill_null(0).cast(pa.int64())
     starts = pc.if_else(pc.equal(lengths, 0), None, array.offsets.slice(0, len(array)).cast(pa.int64()))
     return _between(starts, pc.add(starts, lengths), [array.values])
@@ -165,7 +165,7 @@ def _of_maps(array: pa.Array) -> pa.Array:
 
 
 def _between(starts: pa.Array, stops: pa.Array, children: list[pa.Array]) -> pa.Array:
-    """The bytes of the children's items from each start to each stop; null where there is no start."""
+    """Return the bytes of the children's items from each start to each stop; null where there is no start."""
     first, last = pc.min(starts).as_py(), pc.max(stops).as_py()
     if first is None:
         return starts
@@ -186,7 +186,7 @@ def _of_structures(array: pa.Array) -> pa.Array:
 
 
 def _of_unions(array: pa.Array) -> pa.Array:
-    """Sparse: those of all types together. Dense: the largest value of any, which a row may point to."""
+    """Measure unions. Sparse: all types together. Dense: the largest value of any, which a row may point to."""
     children = [_sizes(array.field(place)) for place in range(array.type.num_fields)]
     if array.type.mode == "sparse":
         return _sum([_fixed(array), *children])

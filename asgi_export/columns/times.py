@@ -33,7 +33,7 @@ _TIME_TYPES = {"s": pa.time32("s"), "us": pa.time64("us")}
 
 
 def date_text(array: pa.Array) -> pa.Array:
-    """`2024-02-29`; a date of milliseconds that is no whole day is a timestamp."""
+    """Write `2024-02-29`; a date of milliseconds that is no whole day is a timestamp."""
     if pa.types.is_date64(array.type):
         return _date64_text(array.cast(pa.int64()))
     if _lies_within(array, -FAR_SECONDS // DAY_SECONDS, FAR_SECONDS // DAY_SECONDS):
@@ -52,7 +52,7 @@ def _date64_text(milliseconds: pa.Array) -> pa.Array:
 
 
 def time_text(array: pa.Array) -> pa.Array:
-    """`23:59:59`, `23:59:59.000001`."""
+    """Write `23:59:59`, `23:59:59.000001`."""
     unit = UNITS[array.type.unit]
     if not _lies_within(array, 0, DAY_SECONDS * unit - 1):
         return _each(array, lambda value: far.time_text(value, unit))
@@ -60,7 +60,7 @@ def time_text(array: pa.Array) -> pa.Array:
 
 
 def timestamp_text(array: pa.Array) -> pa.Array:
-    """`2024-02-29T23:59:59`; a zoned one is local time with its offset: `2024-02-29T23:59:59+01:00`."""
+    """Write `2024-02-29T23:59:59`; a zoned one is local time with its offset: `2024-02-29T23:59:59+01:00`."""
     zone, unit = array.type.tz, UNITS[array.type.unit]
     if not _is_near(array, unit):
         end = "" if zone is None else "+00:00"
@@ -73,7 +73,7 @@ def timestamp_text(array: pa.Array) -> pa.Array:
 
 
 def duration_text(array: pa.Array) -> pa.Array:
-    """`P1DT2H0.5S`: days and smaller, the sign in front."""
+    """Write `P1DT2H0.5S`: days and smaller units, the sign in front."""
     unit = UNITS[array.type.unit]
     if not _is_near(array, unit):
         return _each(array, lambda value: far.duration_text(value, unit))
@@ -99,7 +99,7 @@ def _each(array: pa.Array, text: Callable[[int], str]) -> pa.Array:
 
 @lru_cache(1024)
 def is_known_zone(zone: str) -> bool:
-    """Whether polars knows a time zone by this name; of offsets it knows none."""
+    """Return whether polars knows a time zone by this name; of offsets it knows none."""
     if not zone:
         return False
     try:
@@ -110,7 +110,7 @@ def is_known_zone(zone: str) -> bool:
 
 
 def interval_text(array: pa.Array) -> pa.Array:
-    """`P1Y2M3DT4H`: months, days and seconds each with their own sign, as ISO 8601-2 §4.4.1 allows."""
+    """Write `P1Y2M3DT4H`: months, days and seconds each with their own sign, as ISO 8601-2 §4.4.1 allows."""
     return pa.array([None if value is None else _interval(*value) for value in array.to_pylist()], pa.string())
 
 
@@ -125,7 +125,7 @@ def _interval(months: int, days: int, nanoseconds: int) -> str:
 
 
 def _split(number: int, size: int) -> tuple[int, int]:
-    """Quotient and remainder with the sign of the number."""
+    """Return quotient and remainder with the sign of the number."""
     quotient, remainder = divmod(abs(number), size)
     return (-quotient, -remainder) if number < 0 else (quotient, remainder)
 
@@ -141,7 +141,7 @@ def _without_milliseconds(array: pa.Array) -> pa.Array:
 
 
 def _local(utc: pa.Array, zone: str) -> tuple[pa.Array, pa.Array]:
-    """Local times without a zone, and the text of their offsets from UTC, which may be one for all."""
+    """Return local times without a zone, and the text of their offsets from UTC, which may be one for all."""
     if zone in UTC_NAMES:
         return utc, pa.scalar("+00:00")
     match = _OFFSET.fullmatch(zone)
@@ -168,7 +168,7 @@ def _local_in_named_zone(utc: pa.Array, zone: str) -> tuple[pa.Array, pa.Array]:
 
 
 def offset_text(offset: timedelta) -> str:
-    """An offset from UTC as `isoformat` writes it.
+    """Write an offset from UTC as `isoformat` does.
 
     >>> offset_text(timedelta(hours=-3, minutes=-30)), offset_text(timedelta(seconds=3208))
     ('-03:30', '+00:53:28')
@@ -180,7 +180,7 @@ def offset_text(offset: timedelta) -> str:
 
 
 def _iso(array: pa.Array) -> pa.Array:
-    """The text of times or of timestamps without a zone, in the coarsest unit that holds each value."""
+    """Return the text of times or of timestamps without a zone, in the coarsest unit that holds each value."""
     unit = _COARSER.get(array.type.unit)
     if unit is None:
         return _text(array)

@@ -57,7 +57,7 @@ def _export_of(name: str) -> Route | None:
 
 
 def is_in_place_of(prefix: Segments, request: Request) -> bool:
-    """Whether the mount stands for the prefix, as the request has come without one."""
+    """Return whether the mount stands for the prefix, as the request has come without one."""
     return request.mounted and _below(request.below, prefix) is None
 
 

@@ -71,7 +71,7 @@ class DelimitedEncoder:
         return self._encode_columns(batch)
 
     def flush(self) -> bytes:
-        """Nothing: `feed` holds nothing back."""
+        """Return nothing: `feed` holds nothing back."""
         return b""
 
     def tail(self) -> bytes:
@@ -117,7 +117,7 @@ class DelimitedEncoder:
         return [tuple([convert[type(value)](value) for value in row]) for row in rows]
 
     def _written(self, rows: Rows) -> str:
-        """What `csv.writer` makes of it.
+        """Return what `csv.writer` writes.
 
         Python before 3.13 leaves a carriage return unquoted when the line terminator does not hold one, so
         such a batch is written with CRLF and its line ends are changed afterwards.

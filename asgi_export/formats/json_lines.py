@@ -35,7 +35,7 @@ class JsonLinesEncoder:
         self._line = "{" + ",".join([f"{name}:%s" for name in names]) + "}\n"
 
     def head(self) -> bytes:
-        """Nothing: every line has the names."""
+        """Return nothing: every line has the names."""
         return b""
 
     def feed(self, batch: Batch) -> bytes:
@@ -47,11 +47,11 @@ class JsonLinesEncoder:
         return self._lines(cast("Rows", batch))
 
     def flush(self) -> bytes:
-        """Nothing: `feed` holds nothing back."""
+        """Return nothing: `feed` holds nothing back."""
         return b""
 
     def tail(self) -> bytes:
-        """Nothing."""
+        """Return nothing."""
         return b""
 
     def _lines_of_columns(self, batch: Batch) -> Iterator[bytes]:

@@ -58,13 +58,13 @@ class MemoryByteQuotas:
         self._used: dict[str, dict[int, int]] = {}
 
     async def start(self) -> None:
-        """Nothing to connect to."""
+        """Do nothing: there is nothing to connect to."""
 
     async def check(self) -> None:
-        """Memory always answers."""
+        """Do nothing: memory always answers."""
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is nothing to give back."""
 
     async def reserve(self, key: str, limit: int, wanted_bytes: int) -> Grant:
         """Reserve bytes. Never suspends, so two callers cannot get the same ones."""

@@ -34,13 +34,13 @@ class MemoryLeases:
         self._taken = 0
 
     async def start(self) -> None:
-        """Nothing to connect to."""
+        """Do nothing: there is nothing to connect to."""
 
     async def check(self) -> None:
-        """Memory always answers."""
+        """Do nothing: memory always answers."""
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is nothing to give back."""
 
     async def take(self, key: str, limit: int) -> str | None:
         """Take a lease, or return None. Never suspends, so two callers cannot take the last one."""

@@ -63,10 +63,10 @@ class MemoryStore:
         return len(self._keys)
 
     async def start(self) -> None:
-        """Nothing to connect to."""
+        """Do nothing: there is nothing to connect to."""
 
     async def check(self) -> None:
-        """Memory always answers."""
+        """Do nothing: memory always answers."""
 
     def metrics(self) -> Iterable[Metric]:
         """Yield the number of keys, and of hits of keys that share a window."""
@@ -74,7 +74,7 @@ class MemoryStore:
         yield Metric("limiter_overflow_hits", self.overflow_hits)
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there is nothing to give back."""
 
     async def hit(self, key: str, rules: Sequence[Rule]) -> Decision:
         """Admit or refuse one hit of `key` under all `rules` at once; see `Store.hit`."""

@@ -86,7 +86,7 @@ class RedisLeases:
         await self._redis.start(self)
 
     async def check(self) -> None:
-        """Raises `Unavailable` when Redis does not answer, or the circuit is open since it did not."""
+        """Raise `Unavailable` if Redis does not answer, or if the circuit is open because it did not."""
         await self._redis.check()
 
     async def close(self) -> None:

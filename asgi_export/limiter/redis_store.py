@@ -68,7 +68,7 @@ class RedisStore:
         await self.redis.start(self)
 
     async def check(self) -> None:
-        """Raises `Unavailable` when Redis does not answer, or the circuit is open since it did not."""
+        """Raise `Unavailable` if Redis does not answer, or if the circuit is open because it did not."""
         await self.redis.check()
 
     def metrics(self) -> Iterable[Metric]:
@@ -149,5 +149,5 @@ def _arguments(rules: tuple[Rule, ...]) -> tuple[bytes, ...]:
 
 
 def _microseconds(nanoseconds: int) -> int:
-    """Rounded up: a window that is too short would admit too much."""
+    """Convert to microseconds, rounded up: a window that is too short would admit too much."""
     return min(-(-nanoseconds // 1000), LONGEST_WINDOW_US)

@@ -1,7 +1,7 @@
 -- One lease on one key: KEYS[1] is the set of its leases, each with its end in microseconds of this server's clock.
 -- ARGV: how many leases the key may have, how long one lives in microseconds, the lease.
--- Returns 1 when it is taken, 0 when the key has them all: then nothing is written. Who asks again for a lease that
--- he has, since the answer was lost, is given it again.
+-- Returns 1 if it is taken; 0 if the key has them all, and then nothing is written. A lease that the key has already,
+-- as its answer was lost, is given again.
 local key, lease = KEYS[1], ARGV[3]
 local limit, life = tonumber(ARGV[1]), tonumber(ARGV[2])
 local time = redis.call('TIME')

@@ -72,7 +72,7 @@ class Cors:
         await self._app(scope, receive, with_cors)
 
     def _share(self, context: RequestContext) -> list[Header]:
-        """The fields that let the page which asks read the answer; none for a page of another origin."""
+        """Return the fields that let the page which asks read the answer; none for a page of another origin."""
         if self._any:
             return [(_OURS[0], b"*"), (_OURS[2], EXPOSED)]
         origin = self._origins.get(context.request.header(b"origin") or "")
@@ -81,7 +81,7 @@ class Cors:
         return [(_OURS[0], origin), (_OURS[1], b"true"), (_OURS[2], EXPOSED)]
 
     def _added(self, headers: Iterable[Header], shared: list[Header]) -> list[Header]:
-        """The headers with those of this middleware in place of any that the application has set itself."""
+        """Return the headers with those of this middleware in place of any that the application has set itself."""
         kept = [(name, value) for name, value in headers if name.lower() not in _OURS]
         return [*(kept if self._any else vary_by_origin(kept)), *shared]
 
@@ -93,7 +93,7 @@ def _is_preflight(context: RequestContext) -> bool:
 
 
 def vary_by_origin(headers: Iterable[Header]) -> list[Header]:
-    """The headers with `Origin` in one `Vary`, which also holds all that was there. RFC 9110 §12.5.5.
+    """Return the headers with `Origin` in one `Vary`, which also holds all that was there. RFC 9110 §12.5.5.
 
     >>> vary_by_origin([(b"vary", b"Accept-Encoding"), (b"etag", b'"1"')])
     [(b'etag', b'"1"'), (b'vary', b'Accept-Encoding, Origin')]
@@ -111,12 +111,12 @@ def vary_by_origin(headers: Iterable[Header]) -> list[Header]:
 
 
 def parse_origins(text: str) -> tuple[str, ...]:
-    """Origins with commas between, as a setting has them. Raises `ValueError`."""
+    """Parse origins with commas between, as a setting has them. Raises `ValueError`."""
     return checked_origins(found.strip() for found in text.split(","))
 
 
 def checked_origins(origins: Iterable[str]) -> tuple[str, ...]:
-    """The origins themselves. Raises `ValueError` for one that cannot be what a browser sends. RFC 6454 §6.2."""
+    """Check origins, and return them. Raises `ValueError` for one that no browser can send. RFC 6454 §6.2."""
     found = tuple(dict.fromkeys(origins))
     for origin in found:
         if found != (ANY,) and (not _ORIGIN.fullmatch(origin) or _DEFAULT_PORT.fullmatch(origin)):

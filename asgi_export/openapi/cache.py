@@ -23,7 +23,7 @@ class Documents:
         self._making = asyncio.Lock()
 
     async def get(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
-        """The document of that key; `make` runs in a thread, and what it raises is raised, and not kept."""
+        """Return the document of that key; `make` runs in a thread, and what it raises is raised and not cached."""
         if key not in self._kept:
             async with self._making:
                 if key not in self._kept:  # somebody else may have made it meanwhile

@@ -42,7 +42,7 @@ class Visible:
 
 
 def visible_to(catalogue: Datasets, name: str, access: AccessPlan) -> Visible:
-    """What `access` may have of the dataset with that name, or of all of them where the name is empty.
+    """Return what `access` may have of the dataset with that name, or of all of them if the name is empty.
 
     Raises `NotFound`, and `Forbidden` where it may not read it, or not any.
     """
@@ -66,24 +66,24 @@ def visible_to(catalogue: Datasets, name: str, access: AccessPlan) -> Visible:
 
 
 def _exported_whole(there: Sequence[Dataset], access: AccessPlan, max_columns: int) -> list[Dataset]:
-    """The first of those that can be exported without a choice of columns, or the very first where none can."""
+    """Return the first that can be exported without a choice of columns, or the very first if none can."""
     named = (dataset for dataset in there if _can_be_asked_for(dataset.name))
     whole = (dataset for dataset in named if 0 < len(readable(dataset, access)) <= max_columns)
     return list(islice(whole, MAX_NAMES)) or [there[0]]
 
 
 def _can_be_asked_for(name: str) -> bool:
-    """`dataset=` without a name is none."""
+    """Return whether a name can be asked for: `dataset=` without a name is refused."""
     return bool(name) and _is_utf8(name)
 
 
 def _is_utf8(name: str) -> bool:
-    """A query string is UTF-8, and the names of files need not be."""
+    """Return whether a name can be in a query string, which is UTF-8; the names of files need not be."""
     return name == name.encode("utf-8", "ignore").decode()
 
 
 def _shared(datasets: Sequence[Dataset], access: AccessPlan) -> tuple[str, ...]:
-    """The columns that all of them have, in the order of the first, as the parameter takes them.
+    """Return the columns that all of them have, in the order of the first, as the parameter takes them.
 
     One dataset at a time, for the turns of other threads.
     """

@@ -11,12 +11,12 @@ _EXTENSIONS: dict[str, Kind] = {"arrow.uuid": "text", "arrow.bool8": "boolean", 
 
 
 def column_of(field: pa.Field) -> Column:
-    """The column of a field, with Arrow's name of its type."""
+    """Return the column of a field, with Arrow's name of its type."""
     return Column(field.name, str(field.type), kind_of_type(field.type), field)
 
 
 def kind_of_type(kind: pa.DataType) -> Kind:
-    """The kind of the values of a type, however they are laid out.
+    """Return the kind of the values of a type, however they are laid out.
 
     >>> [kind_of_type(found) for found in (pa.dictionary(pa.int8(), pa.string()), pa.decimal128(9, 2))]
     ['text', 'number']

@@ -63,7 +63,7 @@ _MAKERS: dict[str, tuple[str, Callable[[int, int], Sequence[Any]]]] = {
 class SimulatedDataset:
     """`default_limit` rows of generated users; endless if a selection has no limit.
 
-    The limit is the number of rows that there are, of which filters choose, as the rows have no other end.
+    The limit is the number of rows that there are, as the rows have no other end; filters choose from those.
     """
 
     name: str = "simulated"
@@ -73,7 +73,7 @@ class SimulatedDataset:
     applies: ClassVar[frozenset[Task]] = frozenset({"filters"})
 
     def open(self, selection: Selection) -> Cursor:
-        """A cursor over blocks of at most `BLOCK_ROWS` rows; nothing to give back."""
+        """Return a cursor over blocks of at most `BLOCK_ROWS` rows; nothing to give back."""
         return _cursor(_filtered(selection) if selection.filters else blocks(selection))
 
 

@@ -13,7 +13,7 @@ def quoted(identifier: str) -> str:
 
 
 def text_or_bytes(value: bytes) -> str | bytes:
-    """A text value that loses nothing: `str` where it is UTF-8, else the bytes that the database holds."""
+    """Decode a text value without loss: `str` if it is UTF-8, else the bytes that the database holds."""
     try:
         return value.decode()
     except UnicodeDecodeError:

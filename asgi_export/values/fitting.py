@@ -79,7 +79,7 @@ def _fit_order(operator: Operator, floor: int, steps: Steps, *, on_step: bool) -
 
 
 def _fit_special(operator: Operator, value: float) -> bool:
-    """Infinities and NaN lie past all steps: NaN is greater than every number."""
+    """Fit a special value: infinities and NaN lie past all steps, and NaN is greater than every number."""
     if operator in ("exact", "not"):
         return operator == "not"
     return (operator in ("lt", "lte")) is (math.isnan(value) or value > 0)

@@ -182,7 +182,7 @@ def _with_text(numbers: _Compared) -> _Compared:
 
 
 def _flag(value: Any) -> bool | None:
-    """0 and 1 are the booleans of databases that have none."""
+    """Read a boolean: 0 and 1 are those of databases that have none."""
     return None if _is_nan(value) or value not in (0, 1) else bool(value)
 
 
@@ -196,14 +196,14 @@ _NANOSECONDS = re.compile(r"(?<=\.[0-9]{6})[0-9]{1,3}", re.ASCII)
 
 
 def _moment(value: date) -> int:
-    """Nanoseconds from 1970 to an instant, or to the begin of a day in UTC."""
+    """Return the nanoseconds from 1970 to an instant, or to the begin of a day in UTC."""
     if not isinstance(value, datetime):
         return (value.toordinal() - _EPOCH.toordinal()) * 86_400 * 10**9
     return ((value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND * 1000
 
 
 def _clock(value: time) -> int | None:
-    """Nanoseconds from midnight; a time with an offset is of another kind."""
+    """Return the nanoseconds from midnight; a time with an offset is of another kind."""
     if value.tzinfo is not None:
         return None
     return (((value.hour * 60 + value.minute) * 60 + value.second) * 10**6 + value.microsecond) * 1000

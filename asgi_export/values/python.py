@@ -25,7 +25,7 @@ OWN = frozenset({NoneType, bool, int, float, str, bytes, bytearray, memoryview, 
 
 
 def same(value: Any) -> Any:
-    """The value itself."""
+    """Return the value itself."""
     return value
 
 
@@ -45,7 +45,7 @@ def is_foreign(kinds: Iterable[type]) -> bool:
 
 
 def _datetime(value: Any) -> Any:
-    """Timestamps of pandas have nanoseconds as well."""
+    """Convert a timestamp; those of pandas have nanoseconds as well."""
     if getattr(value, "nanosecond", 0):
         return value.isoformat()
     clock = (value.hour, value.minute, value.second, value.microsecond)
@@ -63,7 +63,7 @@ def _timedelta(value: Any) -> Any:
 
 
 def _nanosecond_text(whole: timedelta, nanoseconds: int) -> str:
-    """ISO 8601 with nine digits, the sign in front."""
+    """Write ISO 8601 with nine digits, the sign in front."""
     total = (whole // timedelta(microseconds=1)) * 1000 + nanoseconds
     sign = "-" if total < 0 else ""
     seconds, fraction = divmod(abs(total), 10**9)
@@ -75,7 +75,7 @@ def _nanosecond_text(whole: timedelta, nanoseconds: int) -> str:
 
 
 def _numpy_moment(value: Any, *, unit: str) -> Any:
-    """`item` gives a date, a datetime or a timedelta, None for NaT, and a number for what those cannot hold."""
+    """Convert a moment of numpy: to what `item` gives, None for NaT, or text for what Python's types cannot hold."""
     found = value.item()
     nanoseconds = str(value.dtype).endswith("[ns]")
     if isinstance(found, int) and nanoseconds:
@@ -89,7 +89,7 @@ def _numpy_moment(value: Any, *, unit: str) -> Any:
 
 
 def _scalar(value: Any) -> Any:
-    """A scalar of numpy: what `item` gives, but a float by its shortest text, as float32(0.1) is no 0.1 in bits."""
+    """Convert a scalar of numpy by `item`, but a float by its shortest text, as float32(0.1) is no 0.1 in bits."""
     found = value.item()
     if type(found) is float:
         return float(str(value))

@@ -63,7 +63,7 @@ def json_text(value: object) -> str:
 
 
 def is_nested(kind: type) -> bool:
-    """Whether JSON has a structure for values of this type."""
+    """Return whether JSON has a structure for values of this type."""
     return issubclass(kind, _NESTED)
 
 

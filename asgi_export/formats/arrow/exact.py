@@ -46,7 +46,7 @@ class _Rule:
 
 
 def own_values(values: Values) -> Values:
-    """The values with those of numpy and pandas as Python's own."""
+    """Return the values with those of numpy and pandas as Python's own."""
     kinds = set(map(type, values))
     return values if kinds <= OWN or not is_foreign(kinds) else tuple(map(to_python, values))
 
@@ -74,7 +74,7 @@ def array_of(kind: pa.DataType, values: Values) -> pa.Array:
 
 
 def cast_exactly(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The array in another type of its family, or as text. Raises `Inexact` where a value would be another."""
+    """Return the array in another type of its family, or as text. Raises `Inexact` where a value would be another."""
     if array.type == kind:
         return array
     with suppress(*_ERRORS):  # a value that the type cannot hold: the answer below
@@ -107,7 +107,7 @@ def _build(kind: pa.DataType, values: Values, rule: _Rule) -> pa.Array:
 
 
 def _are_related(one: pa.DataType, other: pa.DataType) -> bool:
-    """Whether values of one type may be values of the other: a moment without a zone is none of one with a zone."""
+    """Return whether values of one type may be values of the other: a moment with a zone is none without one."""
     if one == other or pa.types.is_null(one):
         return True
     if pa.types.is_timestamp(one) and pa.types.is_timestamp(other):
@@ -122,7 +122,7 @@ def _are_related(one: pa.DataType, other: pa.DataType) -> bool:
 
 
 def _are_equal(found: pa.Array, array: pa.Array) -> bool:
-    """Whether a cast can be undone; NaN counts as equal to itself, and nulls have no values to lose."""
+    """Return whether a cast can be undone; NaN counts as equal to itself, and nulls have no values to lose."""
     try:
         back = found.cast(array.type)
     except pa.ArrowNotImplementedError:
@@ -145,7 +145,7 @@ def _naive(values: Values, _: set[type]) -> bool:
 
 
 def _aware(values: Values, _: set[type]) -> bool:
-    """Whether each has an offset, which those of Python's own zones have."""
+    """Return whether each has an offset, which those of Python's own zones have."""
     zones = set(map(type, map(_zone, filter(None, values))))
     return zones <= {timezone, ZoneInfo} or None not in map(_offset, filter(None, values))
 

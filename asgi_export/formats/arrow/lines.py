@@ -38,7 +38,7 @@ class ArrowLines:
         self._all_text = bool(_IN_NUMBERS.fullmatch(dialect.delimiter))
 
     def lines(self, batch: pa.RecordBatch) -> bytes:
-        """Whole lines, no header."""
+        """Return whole lines, no header."""
         columns = [self._field(column) for column in batch.columns]
         file = BytesIO()
         pl.DataFrame(pa.RecordBatch.from_arrays(columns, self._names)).write_csv(

@@ -91,7 +91,7 @@ _BY_TYPE: dict[type, pa.DataType] = {
 
 
 def _type_named(name: str) -> pa.DataType:
-    """The type of a name that `arrow_of` gives. Raises `ValueError` for one that Arrow does not have."""
+    """Return the type of a name that `arrow_of` gives. Raises `ValueError` for one that Arrow does not have."""
     match = _DECIMAL.fullmatch(name)
     if match:
         make = pa.decimal128 if match[1] == "128" else pa.decimal256

@@ -35,11 +35,11 @@ class ArrowText:
         return dialect.delimiter.isascii()
 
     def encode(self, batch: Batch) -> bytes:
-        """The text of all of a batch: whole lines."""
+        """Return the text of all of a batch: whole lines."""
         return b"".join(self.pieces(batch))
 
     def pieces(self, batch: Batch) -> Iterator[bytes]:
-        """The text of a batch in pieces of `MAX_CELLS` cells at most, for one that may be large."""
+        """Return the text of a batch in pieces of `MAX_CELLS` cells at most, for one that may be large."""
         for found in self._record_batches(batch, self._width):
             self.rows += found.num_rows
             yield self._lines.lines(found)

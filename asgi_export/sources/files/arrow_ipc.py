@@ -23,11 +23,11 @@ class ArrowIpc:
     """
 
     def schema(self, file: Any) -> pa.Schema:
-        """The columns as the file declares them."""
+        """Return the columns as the file declares them."""
         return _reader(file, []).schema
 
     def batches(self, file: Any, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]:
-        """The record batches, cut into bounded ones without a copy."""
+        """Return the record batches, cut into bounded ones without a copy."""
         rows = batch_rows(len(names), 1, limit)
         for batch in _batches(_reader(file, names)):
             check_batch(batch)

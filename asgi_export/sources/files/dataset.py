@@ -51,7 +51,7 @@ class FileDataset:
         return None
 
     def open(self, selection: Selection) -> FileCursor:
-        """A cursor over the selected columns, in the order of the selection."""
+        """Return a cursor over the selected columns, in the order of the selection."""
         fields = pa.schema([self.schema.field(name) for name in selection.columns])
         return FileCursor(self.name, self.place, ColumnReader(self.kind, fields), selection.limit)
 
@@ -75,7 +75,7 @@ def open_dataset(location: str, name: str, options: Pairs = ()) -> FileDataset |
 
 
 def _json_dataset(name: str, place: Place, entries: Sequence[Entry], kind: JsonLines) -> JsonDataset:
-    """The columns are the keys of all files, in the order of their first appearance, then those of the folders."""
+    """Make the dataset: its columns are the keys of all files, as they first appear, then those of the folders."""
     types: dict[str, set[type]] = {}
     for entry in entries:
         with _reading(place, entry), place.open(entry) as file:
@@ -107,7 +107,7 @@ def _kind(entries: Sequence[Entry], options: Pairs) -> Kind | JsonLines:
 
 
 def _remarks(place: Place, entries: Sequence[Entry], kind: Delimited) -> tuple[str, ...]:
-    """One line, whatever the number of files."""
+    """Return one line, whatever the number of files."""
     found = {}
     for entry in entries:
         with place.open(entry) as file:

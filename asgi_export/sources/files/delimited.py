@@ -160,7 +160,7 @@ class _Reader:
 
 
 def _start(file: Readable) -> bytes:
-    """The file from its first line that is not empty, and to the end of that line at least."""
+    """Return the file from its first line that is not empty, and to the end of that line at least."""
     start, size = b"", 0
     while data := file.read(BLOCK_BYTES):
         size += len(data)

@@ -68,7 +68,7 @@ def _text(seconds: pa.Array, fraction: pa.Array) -> pa.Array:
 
 
 def differ_in_units_only(kind: pa.DataType, other: pa.DataType) -> bool:
-    """Whether values of both types are the same, but for how finely timestamps are told, at any depth."""
+    """Return whether values of both types are the same, but for how finely timestamps are told, at any depth."""
     if pa.types.is_timestamp(other) and (isinstance(kind, ExactText) or pa.types.is_timestamp(kind)):
         return isinstance(kind, ExactText) or kind.tz == other.tz
     if kind == other or not kind.num_fields or kind.num_fields != other.num_fields or kind.id != other.id:

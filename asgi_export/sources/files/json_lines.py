@@ -95,7 +95,7 @@ class JsonDataset:
         return None
 
     def open(self, selection: Selection) -> FileCursor:
-        """A cursor over the selected columns, in the order of the selection."""
+        """Return a cursor over the selected columns, in the order of the selection."""
         known = frozenset(column.name for column in self.columns)
         reader = JsonReader(self.kind, selection.columns, known, self.partitions)
         return FileCursor(self.name, self.place, reader, selection.limit)
@@ -111,7 +111,7 @@ class JsonReader:
     partitions: Mapping[str, type]
 
     def open(self, file: OpenFile, limit: int | None) -> tuple[set[str], Iterator[list[Row]]]:
-        """The names that a line may have, and the rows, one block of lines after another."""
+        """Return the names that a line may have, and the rows, one block of lines after another."""
         return set(self.names), self._rows(file)
 
     def _rows(self, file: OpenFile) -> Iterator[list[Row]]:
@@ -235,7 +235,7 @@ _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=F
 
 
 def _text(value: Any) -> str:
-    """A value within a nested one, and all that it holds, as JSON; NaN and the infinities, which JSON lacks, null."""
+    """Write a nested value as JSON; NaN and the infinities, which JSON lacks, as null."""
     if isinstance(value, JsonText):
         return value
     if isinstance(value, dict):

@@ -98,7 +98,7 @@ class Place:
 
     @contextmanager
     def open(self, entry: Entry) -> Iterator[OpenFile]:
-        """The listed file, to read from any place in it. Raises `OSError`, `FileChanged` among them."""
+        """Open the listed file, to read from any place in it. Raises `OSError`, `FileChanged` among them."""
         with self._open_file(entry) as file:
             opened = OpenFile(file, entry, self)
             opened.check()
@@ -124,7 +124,7 @@ class OpenFile:
     place: Place
 
     def content(self) -> Any:
-        """What the file holds, from its start and decompressed; one reading at a time.
+        """Return what the file holds, from its start and decompressed; one reading at a time.
 
         Raises `OSError` when it is read where it is compressed and cut off, or damaged.
         """
@@ -150,7 +150,7 @@ class _Kept:
         return self._file.read(size)
 
     def close(self) -> None:
-        """The file stays open for the next reading."""
+        """Do nothing: the file stays open for the next reading."""
 
     def readable(self) -> bool:
         return True
@@ -192,14 +192,14 @@ TABLE_FORMATS = {
 
 
 def _table_of(parts: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The folder of a table whose log a path belongs to, and what it is called."""
+    """Return the folder of a table whose log a path belongs to, and what it is called."""
     for place, part in enumerate(parts):
         if part in TABLE_FORMATS and (part != "metadata" or ".metadata.json" in parts[-1]):
             yield "/".join(parts[:place]), TABLE_FORMATS[part]
 
 
 def _expect_plain(base: str, paths: Sequence[str], tables: Mapping[str, str]) -> None:
-    """Raises `NotPlainFiles` where a file lies in the folder of a table."""
+    """Raise `NotPlainFiles` if a file lies in the folder of a table."""
     for folder, kind in tables.items():
         if any(path.startswith(f"{folder}/" if folder else "") for path in paths):
             shown = f"{base}/{folder}".rstrip("/")
@@ -209,7 +209,7 @@ def _expect_plain(base: str, paths: Sequence[str], tables: Mapping[str, str]) ->
 
 
 def _matches(parts: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Whether a path, or a folder that it lies in, matches; ``**`` is any number of folders."""
+    """Return whether a path, or a folder that it lies in, matches; ``**`` is any number of folders."""
     if not patterns:
         return True
     if patterns[0] == "**":

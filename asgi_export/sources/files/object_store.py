@@ -17,7 +17,7 @@ ANSWER_SECONDS = 8.0
 
 
 def expect_answer(location: str) -> None:
-    """Raises `StartupError` where the location names no bucket, where the store refuses, or does not answer in time.
+    """Raise `StartupError` if the location names no bucket, or if the store refuses or does not answer in time.
 
     The stores' libraries ask again and again where there are no credentials, some of them for minutes, and cannot
     be interrupted: the thread is a daemon, and the process ends without them.

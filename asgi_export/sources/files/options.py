@@ -77,7 +77,7 @@ def _delimiter(text: str) -> str:
 
 
 def _encoding(text: str) -> str:
-    """Python's own name of a text encoding."""
+    """Return Python's own name of a text encoding."""
     try:
         "x".encode(text)
         name = codecs.lookup(text).name

@@ -23,7 +23,7 @@ class Parquet:
     """Read row group after row group. Raises `pa.ArrowException` or `OSError` for a damaged file."""
 
     def schema(self, file: Any) -> pa.Schema:
-        """The columns as Arrow types; those of INT96 have microseconds unless the first rows need nanoseconds."""
+        """Return the columns as Arrow types; INT96 has microseconds unless the first rows need nanoseconds."""
         parquet = _open_parquet(file)
         moments = _int96_names(parquet, parquet.schema_arrow.names)
         if not moments:
@@ -82,7 +82,7 @@ def _open_parquet(file: Any, int96_unit: str = "ns") -> pq.ParquetFile:
 
 
 def _paths(parquet: pq.ParquetFile, names: Sequence[str]) -> frozenset[str]:
-    """Paths of the Parquet columns below these Arrow columns.
+    """Return the paths of the Parquet columns below these Arrow columns.
 
     They are found by their order: in a path, a dot that is part of a name looks like one between two names.
     """

@@ -36,12 +36,12 @@ class Records:
         self._partial = compile_pattern(_PARTIAL)
 
     def first(self, block: bytes) -> int:
-        """Where the first record of a block ends; 0 where the block does not hold all of it."""
+        """Return where the first record of a block ends; 0 where the block does not hold all of it."""
         match = self._first.match(block)
         return match.end() if match else 0
 
     def end(self, block: bytes) -> int:
-        """Where the last whole record of a block ends, which starts with a record; 0 where none does.
+        """Return where the last whole record of a block ends, which starts with a record; 0 where none does.
 
         Raises `pa.ArrowInvalid` where text follows a closing quote.
         """
@@ -61,7 +61,7 @@ def _end_of(match: re.Match[bytes] | None) -> int:
 
 
 def _outside_of_quotes(block: bytes, stop: int) -> int:
-    """Behind the last line feed that has an even number of quotes before it, where `stop` has one."""
+    """Find the place behind the last line feed that has an even number of quotes before it, where `stop` has one."""
     inside = False
     while (place := block.rfind(b"\n", 0, stop)) >= 0:
         inside ^= block.count(b'"', place, stop) % 2 == 1

@@ -51,7 +51,7 @@ class FileSource:
         return [await asyncio.to_thread(self._open_dataset)]
 
     async def refresh(self) -> Sequence[Dataset] | None:
-        """The dataset, where other files are listed than before, or files of other times or sizes.
+        """Return the dataset if other files are listed than before, or files of other times or sizes.
 
         Raises `OSError` where they cannot be listed, and `StartupError` where they cannot be read.
         """
@@ -63,12 +63,12 @@ class FileSource:
         return [found]
 
     async def check(self) -> None:
-        """Raises `OSError` where the location cannot be listed, or holds no file any more."""
+        """Raise `OSError` if the location cannot be listed, or holds no file any more."""
         if self._place is not None:
             await asyncio.to_thread(self._place.entries)
 
     async def close(self) -> None:
-        """Nothing is held between exports."""
+        """Do nothing: nothing is held between exports."""
 
     def _open_dataset(self) -> Dataset:
         try:

@@ -177,7 +177,7 @@ def _relations(rows: Sequence[Any], encoding: str) -> tuple[Relation, ...]:
 
 
 def _named(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """Rows of `CATALOGUE_AS_BYTES` as those of `CATALOGUE`, without the columns that no statement can name.
+    """Convert rows of `CATALOGUE_AS_BYTES` to those of `CATALOGUE`, without the columns that no statement can name.
 
     asyncpg sends statements as UTF-8.
     """
@@ -225,6 +225,6 @@ def _column(row: Any) -> Column:
 
 
 def _json(row: Any, name: str) -> str:
-    """A nested value as JSON, empty for every other type."""
+    """Return the SQL of a nested value as JSON; empty for every other type."""
     form = ARRAY_JSON if row["array"] else COMPOSITE_JSON if row["composite"] else ""
     return form.format(name)

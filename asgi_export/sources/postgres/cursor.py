@@ -186,7 +186,7 @@ class _Rows:
         return _decoded(rows, self._query.decoders) or None
 
     async def stop(self) -> None:
-        """Nothing to do: between two batches nothing runs, and a cancelled fetch has cancelled the query."""
+        """Do nothing: between two batches nothing runs, and a cancelled fetch has cancelled the query."""
         self._portal = None
 
 

@@ -80,11 +80,11 @@ async def create_pool(
 
 
 async def _leave_as_it_is(_: Connection) -> None:
-    """The end of its transaction has reset a session (`session.END`)."""
+    """Do nothing: the end of its transaction has reset the session (`session.END`)."""
 
 
 def socket_of(connection: Connection) -> Any:
-    """The socket of a connection, which asyncpg has no public name for; None where there is none."""
+    """Return the socket of a connection, which asyncpg has no public name for; None where there is none."""
     transport = getattr(connection, "_transport", None)
     return None if transport is None else transport.get_extra_info("socket")
 
@@ -103,7 +103,7 @@ def reading_paused(connection: Connection) -> Iterator[None]:
 
 
 def refusal() -> type[Exception]:
-    """What a statement raises that the server refuses."""
+    """Return what a statement raises that the server refuses."""
     refused: type[Exception] = asyncpg.PostgresError
     return refused
 
@@ -129,7 +129,7 @@ def failure(dataset: str, error: Exception, *, lost: bool = False, view: bool = 
 
 
 def cause_of(error: Exception) -> Exception | None:
-    """The error itself, for the log; None for one whose words quote values of rows: class 22, and its like here.
+    """Return the error itself, for the log; None if its words quote values of rows: class 22, and its like here.
 
     https://www.postgresql.org/docs/current/errcodes-appendix.html
     """

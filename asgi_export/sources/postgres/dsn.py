@@ -134,7 +134,7 @@ def read_target(dsn: str, *, connect_seconds: float) -> Target:
 
 
 def _options(place: str, query: str) -> Iterator[tuple[str, str]]:
-    """Names and values as libpq decodes them: a plus is a plus, and a name stands once."""
+    """Yield names and values as libpq decodes them: a plus is a plus, and a name stands once."""
     for pair in filter(None, query.split("&")):
         name, equals, value = pair.partition("=")
         if not equals:
@@ -143,7 +143,7 @@ def _options(place: str, query: str) -> Iterator[tuple[str, str]]:
 
 
 def _with_ssl(given: dict[str, str]) -> dict[str, str]:
-    """`ssl=true` is JDBC's; libpq takes it for `sslmode=require`."""
+    """Replace JDBC's `ssl=true` by `sslmode=require`, as libpq does."""
     if given.get("ssl") == "true":
         return {"sslmode": "require", **{name: value for name, value in given.items() if name != "ssl"}}
     return given
@@ -168,7 +168,7 @@ def _refusal(name: str, value: str) -> str:
 
 
 def place_of(dsn: str) -> str:
-    """Scheme, host, port and database of a DSN: never the user, the password, or anything doubtful.
+    """Return scheme, host, port and database of a DSN: never the user, the password, or anything doubtful.
 
     >>> place_of("postgresql://shop:secret@db.example:5432/shop?sslmode=require")
     'postgresql://db.example:5432/shop'

@@ -55,7 +55,7 @@ def transaction_settings(*, statement_seconds: float, lock_seconds: float) -> di
 
 
 def _milliseconds(seconds: float) -> str:
-    """A bound, which 0 would switch off."""
+    """Write a bound, which 0 would switch off."""
     return str(max(1, min(INT4_MAX, round(seconds * 1000))))
 
 

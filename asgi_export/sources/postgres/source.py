@@ -106,7 +106,7 @@ class PostgresDataset:
         return None
 
     def open(self, selection: Selection) -> PostgresCursor:
-        """A cursor over the selected columns, in the order of the selection; it takes a pooled connection."""
+        """Return a cursor over the selected columns, in the order of the selection; it takes a pooled connection."""
         query = query_for(self.relation, selection)
         return PostgresCursor(
             self.pool,
@@ -158,7 +158,7 @@ class PostgresSource:
         return self._name
 
     async def start(self) -> Sequence[PostgresDataset]:
-        """The datasets, those of `public` first, then by schema and name.
+        """Return the datasets, those of `public` first, then by schema and name.
 
         Raises `StartupError` where asyncpg is missing, the server cannot be reached, refuses the role or
         does not know the database, where there is nothing to read, or where settings do not hold in a transaction.
@@ -174,7 +174,7 @@ class PostgresSource:
         return self._datasets(relations)
 
     async def refresh(self) -> Sequence[PostgresDataset] | None:
-        """The datasets, where the system catalogues have changed. Raises `Unavailable` or `SourceFailed`.
+        """Return the datasets if the system catalogues have changed. Raises `Unavailable` or `SourceFailed`.
 
         A pool whose every connection serves an export for so long cannot be asked; no export could begin either.
         """
@@ -274,7 +274,7 @@ class PostgresSource:
 
 
 def copy_can_write(dialect: Dialect) -> bool:
-    """True where COPY writes this dialect. https://www.postgresql.org/docs/current/sql-copy.html"""
+    """Return whether COPY writes this dialect. https://www.postgresql.org/docs/current/sql-copy.html"""
     delimiter, reserved = dialect.delimiter, '\r\n"\0'
     return (
         dialect.newline == "\n"
@@ -306,7 +306,7 @@ def query_for(relation: Relation, selection: Selection) -> Query:
 
 
 def _copies(relation: Relation, dialect: Dialect) -> bool:
-    """Whether COPY writes this dialect in this database, whose encoding may lack a character of the null text."""
+    """Return whether COPY writes this dialect here: the database's encoding may lack a character of the null text."""
     if relation.encoding == SQL_ASCII:
         return False
     return copy_can_write(dialect) and (dialect.null.isascii() or relation.encoding == "UTF8")
@@ -325,7 +325,7 @@ def _limit(limit: int | None) -> str:
 
 
 def _never_null(forms: ColumnForms) -> str:
-    """The only column of a row: COPY would write a null as an empty line, which readers drop.
+    """Return the only column of a row: COPY would write a null as an empty line, which readers drop.
 
     An empty text it writes as `""`, but only where that is the null text; so another one is left to rows.
     """
@@ -333,5 +333,5 @@ def _never_null(forms: ColumnForms) -> str:
 
 
 def _text(forms: ColumnForms, dialect: Dialect) -> Form:
-    """Text, but for numbers where only text is to be escaped."""
+    """Choose the text of a value, or the value if it is a number and only text is escaped."""
     return forms.value if forms.number and dialect.escape_formulas else forms.text

@@ -105,7 +105,7 @@ def _columns(connection: sqlite3.Connection, name: str | bytes) -> tuple[Column,
 
 
 def _column(name: str, declared: str) -> Column:
-    """A column; SQLite holds no value to its declared type, but converts numbers where that has an affinity to them.
+    """Make a column; SQLite holds no value to its declared type, but converts numbers if that has their affinity.
 
     So a DATE is the text or the number that was stored. https://www.sqlite.org/datatype3.html §3
     """
@@ -115,7 +115,7 @@ def _column(name: str, declared: str) -> Column:
 
 
 def _listed(connection: sqlite3.Connection) -> list[tuple[str | bytes, str, int]]:
-    """Names with their kinds (`shadow` only serves a virtual table) and whether they lack rowids.
+    """Return names with their kinds (`shadow` only serves a virtual table) and whether they lack rowids.
 
     Nothing where SQLite is older than 3.37.
     """

@@ -67,5 +67,5 @@ class ExplainedCursor:
             raise failure(self._dataset, error, view=self._view) from error
 
     def interrupt(self) -> None:
-        """As the cursor within."""
+        """Interrupt the cursor within."""
         self._cursor.interrupt()

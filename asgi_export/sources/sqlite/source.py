@@ -69,7 +69,7 @@ class SqliteDataset:
         return None
 
     def open(self, selection: Selection) -> ExplainedCursor:
-        """A cursor over the selected columns, in the order of the selection; it opens its own connection."""
+        """Return a cursor over the selected columns, in the order of the selection; it opens its own connection."""
         limit = ALL_ROWS if selection.limit is None else min(selection.limit, MOST_ROWS_IN_SQL)
         cursor = SqliteCursor(
             self.path,
@@ -109,7 +109,7 @@ class SqliteSource:
         return self._name
 
     async def start(self) -> Sequence[SqliteDataset]:
-        """The datasets, in the order in which the tables and views were created.
+        """Return the datasets, in the order in which the tables and views were created.
 
         Raises `StartupError` where the file is missing, unreadable, no SQLite file, or without tables.
         """
@@ -133,7 +133,7 @@ class SqliteSource:
         await asyncio.to_thread(self._check_schema)
 
     async def close(self) -> None:
-        """Nothing to give back: each export closes its own connection."""
+        """Do nothing: each export closes its own connection."""
 
     def _datasets(self, relations: Sequence[Relation]) -> Sequence[SqliteDataset]:
         return [SqliteDataset(self.path, relation, self._busy_timeout_seconds) for relation in relations]
@@ -181,7 +181,7 @@ def _reason(error: Exception) -> str:
 
 
 def _select(relation: Relation, columns: Sequence[str]) -> str:
-    """The statement, every column qualified by its table.
+    """Return the statement, every column qualified by its table.
 
     SQLite reads an unknown name in double quotes as a text literal; a qualified one is an error. So a column
     that was dropped after the start cannot turn into its own name, a million times.
