@@ -35,6 +35,7 @@ from asgi_export.errors import (
     Unavailable,
 )
 from asgi_export.export.catalogue import CATALOGUE_SECONDS, MAX_COLUMNS, MAX_FILTERS, Catalogue, ExportBounds
+from asgi_export.export.catalogue_page import catalogue_page
 from asgi_export.export.meter import describe_quota
 from asgi_export.export.parameters import OF_DOCUMENT, Parameters, parse_parameters, shown
 from asgi_export.export.plan import EXPORT, Export, plan_export
@@ -249,9 +250,7 @@ class ExportApp:
             {"name": name, "media_type": found.media_type} for name, found in FORMATS.items() if found.available
         ]
         now = self._catalogue.now
-        return 200, await asyncio.to_thread(
-            lambda: json_body({"datasets": now.describe(access), "formats": formats, "limits": limits})
-        )
+        return 200, await asyncio.to_thread(lambda: catalogue_page(now, access, formats=formats, limits=limits))
 
     async def _describe(self, context: RequestContext) -> tuple[int, bytes]:
         """Build the OpenAPI document of what the caller may ask for."""

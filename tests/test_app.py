@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from asgi_export import Column, ExportApp, SimulatedDataset, dataset
+from asgi_export import Column, ExportApp, Query, QueryParameter, SimulatedDataset, dataset
 from asgi_export.access.plans import digest_of
 from asgi_export.asgi.pump import BrokenOff
 from asgi_export.errors import SourceFailed, StartupError, Unavailable
@@ -209,6 +209,45 @@ def test_a_200_has_the_head_that_is_promised() -> None:
     }
 
 
+COMPARED = ["exact", "not", "gt", "gte", "lt", "lte", "in", "notin", "isnull"]
+PARTS = ["contains", "startswith", "endswith"]
+
+
+class Sorted(Recorded):
+    """A dataset that sorts."""
+
+    columns: Any = (Column("id", "integer"), Column("tags", "text[]"), Column('q"é\ud800', "\n"))
+    applies = frozenset({"sort"})
+
+
+def test_the_catalogue_says_of_each_column_how_rows_can_be_asked_for() -> None:
+    body = asked(ExportApp([Sorted(), SimulatedDataset()]), path="/api/v1/exports/").body
+    sorted_columns, others = [found["columns"] for found in json.loads(body)["datasets"]]
+    assert [(found["name"], found["operators"], found["sortable"]) for found in sorted_columns] == [
+        ("id", COMPARED, True),
+        ("tags", ["isnull"], False),
+        ('q"é\ud800', [*COMPARED, *PARTS], True),
+    ]
+    assert not any(found["sortable"] for found in others)
+    for line in body.decode().splitlines()[3:6]:  # one that a person can read and grep can find
+        assert json.loads(line.strip().rstrip(","))["name"] in {found["name"] for found in sorted_columns}
+
+
+class Asked(Recorded):
+    """A query with parameters."""
+
+    query = Query("q", "SELECT 1", (QueryParameter("since", "date"), QueryParameter("low", "integer", 0)), "About it")
+
+
+def test_the_catalogue_says_what_a_query_takes() -> None:
+    (found,) = json.loads(asked(ExportApp([Asked()]), path="/api/v1/exports/").body)["datasets"]
+    assert found["description"] == "About it"
+    assert found["parameters"] == [
+        {"name": "since", "type": "date", "required": True},
+        {"name": "low", "type": "integer", "required": False, "default": "0"},
+    ]
+
+
 def test_the_catalogue_lists_datasets_columns_and_formats() -> None:
     shop = dataset(list, columns=[("id", "integer"), Column("name")], name="shop")
     answer = asked(ExportApp([SimulatedDataset(), shop]), path="/api/v1/exports/")
@@ -217,8 +256,8 @@ def test_the_catalogue_lists_datasets_columns_and_formats() -> None:
     assert [found["name"] for found in listed["datasets"]] == ["simulated", "shop"]
     assert [found["default_total"] for found in listed["datasets"]] == [10_000, None]
     assert listed["datasets"][1]["columns"] == [
-        {"name": "id", "type": "integer", "kind": "number"},
-        {"name": "name", "type": "", "kind": "text"},
+        {"name": "id", "type": "integer", "kind": "number", "operators": COMPARED, "sortable": False},
+        {"name": "name", "type": "", "kind": "text", "operators": [*COMPARED, *PARTS], "sortable": False},
     ]
     assert {"name": "csv", "media_type": "text/csv; charset=utf-8"} in listed["formats"]
     assert listed["limits"] == []

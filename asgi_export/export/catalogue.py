@@ -9,16 +9,15 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, cast
+from typing import cast
 
-from asgi_export.access.plans import OPEN, AccessPlan
+from asgi_export.access.plans import AccessPlan
 from asgi_export.errors import Forbidden, NotFound, StartupError
 from asgi_export.export.column_list import column_text
 from asgi_export.export.live_source import LiveSource
 from asgi_export.export.parameters import shown
 from asgi_export.measure import Measured, Metric
-from asgi_export.table import Column, Dataset, Source, query_of
-from asgi_export.values.text import text_of
+from asgi_export.table import Column, Dataset, Source
 
 logger = logging.getLogger("asgi_export")
 
@@ -183,21 +182,6 @@ class Datasets:
     bounds: ExportBounds
     version: int = 0
 
-    def describe(self, access: AccessPlan = OPEN) -> list[dict[str, Any]]:
-        """Describe the datasets that `access` may read, as the catalogue lists them."""
-        return [
-            {
-                "name": dataset.name,
-                "columns": [
-                    {"name": column.name, "type": column.type, "kind": column.kind}
-                    for column in readable(dataset, access)
-                ],
-                "default_total": dataset.default_limit,
-                **_describe_query(dataset),
-            }
-            for dataset in self.readable(access).values()
-        ]
-
     def bounded(self, access: AccessPlan) -> AccessPlan:
         """Return the plan narrowed to the bounds of every export."""
         return access.within(max_rows=self.bounds.max_rows, max_bytes=self.bounds.max_bytes)
@@ -229,19 +213,6 @@ class Datasets:
         return next((name for name in self.defaults if access.reads(name)), "") or next(
             iter(self.readable(access)), ""
         )
-
-
-def _describe_query(dataset: Dataset) -> dict[str, Any]:
-    """Describe the parameters of a query; nothing for other datasets."""
-    query = query_of(dataset)
-    if query is None:
-        return {}
-    parameters = [
-        {"name": found.name, "type": found.type, "required": found.default is None}
-        | ({} if found.default is None else {"default": str(text_of(found.default))})
-        for found in query.parameters
-    ]
-    return {"description": query.description, "parameters": parameters}
 
 
 def readable(dataset: Dataset, access: AccessPlan) -> list[Column]:

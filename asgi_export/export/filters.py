@@ -45,6 +45,11 @@ def operators_of(column: Column) -> tuple[Operator, ...]:
     return OPERATORS[column.kind]
 
 
+def has_order(column: Column) -> bool:
+    """Return whether rows can be sorted by a column, by a dataset that sorts."""
+    return column.kind != "nested"
+
+
 def read_filters(pairs: Pairs, dataset: Dataset, access: AccessPlan, most: int = MAX_FILTERS) -> tuple[Filter, ...]:
     """Read the filters of a request for a dataset. Raises `BadRequest`, and `Forbidden` for a column out of reach."""
     if len(pairs) > most:
@@ -133,7 +138,7 @@ def check_sort(sort: Sequence[Sort], dataset: Dataset, access: AccessPlan) -> tu
     seen: set[str] = set()
     for found in sort:
         column = find_column(f"sort={found.column}", found.column, dataset, access)
-        if column.kind == "nested":
+        if not has_order(column):
             raise BadRequest(f"sort={shown(found.column)}: nested values have no order")
         if found.column in seen:
             raise BadRequest(f"sort={shown(found.column)}: given twice; expected once")
