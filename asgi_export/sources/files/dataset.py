@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from asgi_export.declared import Kind as ValueKind
 from asgi_export.errors import StartupError
 from asgi_export.sources.arrow_types import column_of
 from asgi_export.sources.files.cursor import ColumnReader, FileCursor
@@ -22,7 +23,11 @@ from asgi_export.sources.files.kinds import KINDS, TEXT_KINDS, Kind
 from asgi_export.sources.files.listing import Entry, NotPlainFiles, Place, find_place
 from asgi_export.sources.files.location import SERVED
 from asgi_export.sources.files.options import Pairs, read_options
+from asgi_export.sources.files.text_kinds import common_kinds
 from asgi_export.table import Column, Selection
+
+SAMPLED_FILES = 20
+"""Files whose first records say of which kinds the columns are."""
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 """A partition's value that loses nothing as a number; 01 would."""
@@ -38,12 +43,15 @@ class FileDataset:
     schema: Any
     remarks: tuple[str, ...] = ()
     """What was found out about the files and not told, for the operator."""
+    kinds: Mapping[str, ValueKind] = field(default_factory=dict)
+    """The kinds of columns of text, where they are not that of their type."""
     same_for_all: ClassVar[bool] = True
 
     @property
     def columns(self) -> Sequence[Column]:
         """Columns of the files with their Arrow types, then those of the folders."""
-        return tuple(column_of(field) for field in self.schema)
+        found = map(column_of, self.schema)
+        return tuple([replace(column, kind=self.kinds.get(column.name, column.kind)) for column in found])
 
     @property
     def default_limit(self) -> int | None:
@@ -70,8 +78,24 @@ def open_dataset(location: str, name: str, options: Pairs = ()) -> FileDataset |
     if isinstance(kind, JsonLines):
         return _json_dataset(name, place, entries, kind)
     schemas = [(entry, _schema(place, entry, kind)) for entry in entries]
-    remarks = _remarks(place, entries, kind) if isinstance(kind, Delimited) else ()
-    return FileDataset(name, place, kind, _with_partitions(place, _unify(place, schemas), entries), remarks)
+    schema = _with_partitions(place, _unify(place, schemas), entries)
+    if not isinstance(kind, Delimited):
+        return FileDataset(name, place, kind, schema)
+    return FileDataset(
+        name, place, kind, schema, _remarks(place, entries, kind), _kinds(place, entries, kind, schema)
+    )
+
+
+def _kinds(place: Place, entries: Sequence[Entry], kind: Delimited, schema: pa.Schema) -> Mapping[str, ValueKind]:
+    """Find the kinds of the columns by the first files; those that the operator names are as he says."""
+    unknown = kind.kinds.keys() - set(schema.names)
+    if unknown:
+        raise StartupError(f"kinds={min(unknown)}: there is no such column; there are {', '.join(schema.names[:20])}")
+    samples = []
+    for entry in entries[:SAMPLED_FILES]:
+        with _reading(place, entry), place.open(entry) as file:
+            samples.append(kind.find_kinds(file.content()))
+    return common_kinds(samples) | dict(kind.kinds)
 
 
 def _json_dataset(name: str, place: Place, entries: Sequence[Entry], kind: JsonLines) -> JsonDataset:

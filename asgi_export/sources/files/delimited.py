@@ -11,16 +11,18 @@ records.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, islice
 
 import pyarrow as pa
 from pyarrow import csv
 
+from asgi_export.declared import Kind
 from asgi_export.sources.files.options import UTF8
 from asgi_export.sources.files.records import Records
 from asgi_export.sources.files.text import Readable, open_text
+from asgi_export.sources.files.text_kinds import kinds_of
 
 BLOCK_BYTES = 512 * 1024
 MAX_RECORD_BYTES = 16 * 1024 * 1024
@@ -50,13 +52,14 @@ class Delimited:
 
     An empty `delimiter` is the one that the header has: `usual`, or, where `usual` is nowhere in it, the most
     frequent other of `DELIMITERS`. An empty `encoding` is that of the byte order mark, else UTF-8. `null` is the
-    text that means no value where it is not quoted.
+    text that means no value where it is not quoted. `kinds` has columns whose kind the operator knows.
     """
 
     usual: str = ","
     delimiter: str = ""
     encoding: str = ""
     null: str = ""
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
 
     def schema(self, file: Readable) -> pa.Schema:
         """Read the columns, all text. Raises if the first records, or all of a small file, cannot be parsed."""
@@ -71,6 +74,15 @@ class Delimited:
         reader = _Reader(self, file)
         for block in reader.blocks:
             yield from reader.parse(block, names)
+
+    def find_kinds(self, file: Readable) -> dict[str, Kind]:
+        """Find the kinds of the columns by the first records."""
+        reader = _Reader(self, file)
+        for block in islice(reader.blocks, 2):  # the first may hold the header alone
+            found = kinds_of(reader.parse(block, reader.names))
+            if found:
+                return found
+        return {}
 
     def remark(self, file: Readable) -> str:
         """Tell the operator what was detected in the file and not configured; empty if it is the usual."""

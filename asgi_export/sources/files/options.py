@@ -10,14 +10,25 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
+from asgi_export.declared import Kind
 from asgi_export.errors import StartupError
 
 UTF8 = "utf-8"
+
+_NAMED_KINDS: Mapping[str, Kind] = {
+    "number": "number",
+    "text": "text",
+    "boolean": "boolean",
+    "date": "date",
+    "time": "time",
+    "timestamp": "timestamp",
+}
 Pairs = tuple[tuple[str, str], ...]
 
-_LOCAL = re.compile(r"(.+)\?((?:delimiter|encoding|null|scan)=.*|[A-Za-z_]+=[^/]*)", re.DOTALL)
+_LOCAL = re.compile(r"(.+)\?((?:delimiter|encoding|null|scan|kinds)=.*|[A-Za-z_]+=[^/]*)", re.DOTALL)
 """Not a glob: its `?` is not followed by a name and an equals sign."""
 
 
@@ -44,10 +55,10 @@ def _pair(part: str) -> tuple[str, str]:
     return name, unquote(value)
 
 
-def read_options(pairs: Pairs, kind: str) -> Mapping[str, str]:
+def read_options(pairs: Pairs, kind: str) -> Mapping[str, Any]:
     """Read the options of a kind. Raises `StartupError` for an unknown option or a value out of its range."""
     allowed = KIND_OPTIONS.get(kind, ())
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {}
     for name, text in pairs:
         if name not in allowed:
             expected = f"expected {', '.join(allowed)}" if allowed else f"{kind} files have no options"
@@ -66,7 +77,7 @@ class Option:
     """One row of the table. `parse` raises `ValueError`."""
 
     expected: str
-    parse: Callable[[str], str]
+    parse: Callable[[str], Any]
 
 
 def _delimiter(text: str) -> str:
@@ -86,14 +97,23 @@ def _encoding(text: str) -> str:
     return UTF8 if name == "utf-8-sig" else name
 
 
+def _kinds(text: str) -> Mapping[str, Kind]:
+    found: dict[str, Kind] = {}
+    for item in text.split(","):
+        name, _, kind = item.rpartition(":")
+        found[name] = _NAMED_KINDS[kind]
+    return found
+
+
 OPTIONS = {
     "delimiter": Option("one ASCII character that is no quote and no line end, or tab", _delimiter),
     "encoding": Option("a text encoding that Python knows, such as utf-8, utf-16, latin-1 or cp1252", _encoding),
     "null": Option("a text", str),
+    "kinds": Option(f"COLUMN:KIND with commas between, each one of {', '.join(_NAMED_KINDS)}", _kinds),
     "scan": Option("all", {"all": "all"}.__getitem__),
 }
 KIND_OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "csv": ("delimiter", "encoding", "null"),
-    "tsv": ("delimiter", "encoding", "null"),
+    "csv": ("delimiter", "encoding", "null", "kinds"),
+    "tsv": ("delimiter", "encoding", "null", "kinds"),
     "jsonl": ("encoding", "scan"),
 }
