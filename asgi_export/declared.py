@@ -23,7 +23,7 @@ _NESTED = re.compile(
 )
 _DIGITS = re.compile(r"\s*([0-9]{1,4})\s*(?:,\s*(-?[0-9]{1,4})\s*)?")
 MAX_CHARACTERS = 256
-"""A longer type is nobody's, and is not taken apart."""
+"""No database has a longer type; it is not taken apart."""
 
 _MODIFIERS = frozenset({"unsigned", "signed", "zerofill"})
 

@@ -54,7 +54,7 @@ def jsonable(array: pa.Array) -> list[Any]:
 def portable(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return the batch with types that every reader of Parquet and Arrow has, at any depth, by the types alone.
 
-    Text stands for those that few readers have. Raises `SourceFailed` where a value has no such type.
+    Text stands for those that few readers have. Raises `SourceFailed` if a value has no such type.
     """
     columns = [portable_array(column) for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, batch.schema.names)

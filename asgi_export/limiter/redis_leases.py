@@ -171,7 +171,7 @@ class RedisLeases:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._due_at):
                     await self._wake.wait()
-            self._wake.clear()  # before the calls: who wakes it during one of them gets another turn
+            self._wake.clear()  # before the calls: a wake-up during one of them gets another turn
             # Returns go first, so that a lease which is over frees its place before a missing one is taken.
             answered = await self._give_back_all()
             if self._due_at <= asyncio.get_running_loop().time():

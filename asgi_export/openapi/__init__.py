@@ -1,1 +1,1 @@
-"""What the service says of itself to machines: OpenAPI 3.1, out of the tables that the road itself goes by."""
+"""Describe the service in OpenAPI 3.1, by the tables that parse its requests."""

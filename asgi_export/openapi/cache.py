@@ -14,8 +14,8 @@ MAX_KEPT = 32
 class Documents:
     """The documents that were asked for last.
 
-    To make one, the columns of many datasets are looked at, a second of a thread's time where there are half a
-    million: so it is made once, and never two at the same time, however many ask.
+    To make one takes a second of a thread's time if there are half a million columns: so it is made once, and never
+    two at the same time, however many requests wait for it.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Documents:
         """Return the document of that key; `make` runs in a thread, and what it raises is raised and not cached."""
         if key not in self._kept:
             async with self._making:
-                if key not in self._kept:  # somebody else may have made it meanwhile
+                if key not in self._kept:  # another thread may have made it meanwhile
                     made = await asyncio.to_thread(make)
                     self._keep(key, made)
                     return made

@@ -1,4 +1,4 @@
-"""What one caller may ask for, as far as each parameter can say it for itself.
+"""Tell what one caller may ask for, as far as each parameter can describe it alone.
 
 OpenAPI 3.1 describes parameters one by one, and which columns there are depends on the dataset. So a document
 promises what holds whatever the others say: of one dataset all of its columns, of several those that they share.
@@ -44,7 +44,7 @@ class Visible:
 def visible_to(catalogue: Datasets, name: str, access: AccessPlan) -> Visible:
     """Return what `access` may have of the dataset with that name, or of all of them if the name is empty.
 
-    Raises `NotFound`, and `Forbidden` where it may not read it, or not any.
+    Raises `NotFound`, and `Forbidden` if it may not read it, or not any.
     """
     access, max_columns = catalogue.bounded(access), catalogue.bounds.max_columns
     there = tuple(catalogue.readable(access).values())

@@ -29,7 +29,7 @@ def is_columns(item: object) -> bool:
 def column_slices(item: Any, columns: Sequence[str], limit: int | None) -> Iterator[Any]:
     """Iterate the record batches of an item, `limit` rows at most, with exactly `columns`, in that order.
 
-    A stream is read as it is asked for. Raises `SourceFailed` where a column is missing, and `StartupError` where
+    A stream is read as it is asked for. Raises `SourceFailed` if a column is missing, and `StartupError` if
     pyarrow is.
     """
     with extra("files"):

@@ -20,7 +20,7 @@ def record_batches(batch: Batch, width: int, most: int | None = None) -> Iterato
     """Iterate the record batches of a batch of columns, without a copy.
 
     A stream is read as it is asked for. Batches come in slices of `most` rows, by default of `MAX_CELLS` cells.
-    Raises `SourceFailed` where there are not `width` columns, or where the batch does not speak Arrow.
+    Raises `SourceFailed` if there are not `width` columns, or if the batch does not speak Arrow.
     """
     rows = most or max(1, MAX_CELLS // max(1, width))
     for found in _whole(batch):

@@ -74,7 +74,7 @@ def array_of(kind: pa.DataType, values: Values) -> pa.Array:
 
 
 def cast_exactly(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Return the array in another type of its family, or as text. Raises `Inexact` where a value would be another."""
+    """Return the array in another type of its family, or as text. Raises `Inexact` if a value would be another."""
     if array.type == kind:
         return array
     with suppress(*_ERRORS):  # a value that the type cannot hold: the answer below

@@ -16,7 +16,7 @@ class ArrowText:
 
     The bytes are those that `csv.writer` makes of the texts that docs/http.md lists, but for the exponent of
     small floats (`1e-7`, and `0.000015` in full). `rows` counts what has been encoded. Memory: the text of a
-    batch, of `MAX_CELLS` cells at most, twice. Raises `StartupError` where pyarrow or polars is missing and
+    batch, of `MAX_CELLS` cells at most, twice. Raises `StartupError` if pyarrow or polars is missing and
     `SourceFailed` for a batch with another number of columns.
     """
 

@@ -174,7 +174,7 @@ class ColumnReader:
 def _column(batch: pa.RecordBatch, field: pa.Field, partition: Mapping[str, str | None]) -> pa.Array:
     """Convert one column to the dataset's type; if that cannot hold a timestamp, to a type that can.
 
-    Raises `pa.ArrowInvalid` where a value would be lost.
+    Raises `pa.ArrowInvalid` if a value would be lost.
     """
     place = batch.schema.get_field_index(field.name)
     if place < 0:

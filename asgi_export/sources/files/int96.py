@@ -27,7 +27,7 @@ TEXT_RANGE = 970_000_000_000
 def exact_moments(nanoseconds: pa.Array, seconds: pa.Array) -> pa.Array:
     """Combine one column that was read in both units; timestamps may be nested at any depth.
 
-    Raises `pa.ArrowInvalid` where a value is none, or lies too far away.
+    Raises `pa.ArrowInvalid` if a value is none, or lies too far away.
     """
     if nanoseconds.type == seconds.type:
         return nanoseconds

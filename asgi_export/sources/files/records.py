@@ -43,7 +43,7 @@ class Records:
     def end(self, block: bytes) -> int:
         """Return where the last whole record of a block ends, which starts with a record; 0 where none does.
 
-        Raises `pa.ArrowInvalid` where text follows a closing quote.
+        Raises `pa.ArrowInvalid` if text follows a closing quote.
         """
         if b'"' not in block:
             return block.rfind(b"\n") + 1

@@ -53,7 +53,7 @@ class FileSource:
     async def refresh(self) -> Sequence[Dataset] | None:
         """Return the dataset if other files are listed than before, or files of other times or sizes.
 
-        Raises `OSError` where they cannot be listed, and `StartupError` where they cannot be read.
+        Raises `OSError` if they cannot be listed, and `StartupError` if they cannot be read.
         """
         entries = await asyncio.to_thread(self._place.entries)
         if entries == self._entries:

@@ -31,7 +31,7 @@ LEAVE_SECONDS = 2.0
 
 @dataclass(slots=True)
 class PoolUse:
-    """How many wait for a connection of a pool now, and how many have waited in vain."""
+    """How many exports wait for a connection of a pool, and how many have timed out."""
 
     waiting: int = 0
     timeouts: int = 0
@@ -77,7 +77,7 @@ class PostgresCursor:
 
     Entering takes a connection, waiting `wait_seconds` at most; with the first batch its transaction begins by the
     statements `begin`, and the query. `use` is the account of the pool.
-    Raises `Unavailable` where there is none or the server does not answer, `SourceFailed` for every other
+    Raises `Unavailable` if there is none or the server does not answer, `SourceFailed` for every other
     error of the server; both have asyncpg's error as their cause, but where that quotes values. `aclose` may be
     called twice.
     """

@@ -49,7 +49,7 @@ _HARMLESS = ("None of the hosts match", "root certificate file")
 async def connect(target: Target) -> Connection:
     """Open a single connection; the caller closes it.
 
-    Raises `StartupError` where asyncpg is missing, and what asyncpg raises, a `ValueError` for a bad DSN.
+    Raises `StartupError` if asyncpg is missing, and what asyncpg raises, a `ValueError` for a bad DSN.
     """
     if asyncpg is None:
         raise StartupError("PostgreSQL needs asyncpg: pip install 'asgi-export[postgres]'")
@@ -71,7 +71,7 @@ async def create_pool(
         max_size=max_connections,
         timeout=target.connect_seconds,
         # A cached statement would break when its table is altered, and in a pooler that gives another server to
-        # each transaction; without a cache statements have no name, and so none that somebody else has taken.
+        # each transaction; without a cache statements have no name, and so none that another client has taken.
         statement_cache_size=0,
         server_settings=target.startup,
         init=prepare,

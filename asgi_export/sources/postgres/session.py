@@ -6,8 +6,8 @@ start, whether they hold.
 
 asyncpg's own codecs turn `infinity` into 9999-12-31 and refuse `24:00`, BC and years past 9999; so the server gives
 dates and times as text, which `fromisoformat` reads in half the time of asyncpg's binary codecs; what it cannot
-read stays text. JSON stays text, too: a number in it may have more digits than Python parses, and its depth is
-the client's affair.
+read stays text. JSON stays text, too: a number in it may have more digits than Python parses, and its depth has no
+bound.
 """
 
 from __future__ import annotations

@@ -160,8 +160,8 @@ class PostgresSource:
     async def start(self) -> Sequence[PostgresDataset]:
         """Return the datasets, those of `public` first, then by schema and name.
 
-        Raises `StartupError` where asyncpg is missing, the server cannot be reached, refuses the role or
-        does not know the database, where there is nothing to read, or where settings do not hold in a transaction.
+        Raises `StartupError` if asyncpg is missing, the server cannot be reached, refuses the role or
+        does not know the database, if there is nothing to read, or if settings do not hold in a transaction.
         """
         try:
             relations = await self._connect()

@@ -111,7 +111,7 @@ class SqliteSource:
     async def start(self) -> Sequence[SqliteDataset]:
         """Return the datasets, in the order in which the tables and views were created.
 
-        Raises `StartupError` where the file is missing, unreadable, no SQLite file, or without tables.
+        Raises `StartupError` if the file is missing, unreadable, no SQLite file, or without tables.
         """
         relations, self._stamp = await asyncio.to_thread(self._read_all)
         return self._datasets(relations)
