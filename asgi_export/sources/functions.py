@@ -13,6 +13,7 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Callable,
+    Collection,
     Generator,
     Iterable,
     Iterator,
@@ -21,12 +22,12 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, get_args, overload
 
 from asgi_export.errors import SourceFailed
 from asgi_export.sources.arrow_items import column_slices, is_columns
 from asgi_export.sources.batch_size import BatchSize
-from asgi_export.table import Batch, Column, Cursor, Row, Selection
+from asgi_export.table import Batch, Column, Cursor, Row, Selection, Task
 
 FLUSH_SECONDS = 0.5
 """After this time a batch is passed on even if it is not full, so that progress shows."""
@@ -43,6 +44,8 @@ class FunctionDataset:
     columns: tuple[Column, ...]
     function: Callable[..., Any]
     default_limit: int | None = None
+    applies: frozenset[Task] = frozenset()
+    sort_needs: ClassVar[str] = "its function does not sort"
 
     @property
     def same_for_all(self) -> bool:
@@ -63,7 +66,12 @@ class FunctionDataset:
 
 @overload
 def dataset(
-    function: None = None, *, columns: Sequence[ColumnLike], name: str = "", default_limit: int | None = None
+    function: None = None,
+    *,
+    columns: Sequence[ColumnLike],
+    name: str = "",
+    default_limit: int | None = None,
+    applies: Collection[Task] = (),
 ) -> Callable[[Callable[..., Any]], FunctionDataset]: ...
 @overload
 def dataset(
@@ -72,6 +80,7 @@ def dataset(
     columns: Sequence[ColumnLike],
     name: str = "",
     default_limit: int | None = None,
+    applies: Collection[Task] = (),
 ) -> FunctionDataset: ...
 def dataset(
     function: Callable[..., Any] | None = None,
@@ -79,6 +88,7 @@ def dataset(
     columns: Sequence[ColumnLike],
     name: str = "",
     default_limit: int | None = None,
+    applies: Collection[Task] = (),
 ) -> Any:
     """Make a dataset of a function that returns rows.
 
@@ -91,6 +101,11 @@ def dataset(
 
     `columns` are names, ``(name, type)`` pairs or `Column`s; `name` is the function's own by default.
 
+    `applies` names what the function does with the selection itself: ``{"filters"}`` (`selection.filters`),
+    ``{"sort"}`` (`selection.sort`) or both, as `Filter` and `Sort` describe them. Filters that it does not apply are
+    applied to what it gives: it is then asked for the columns of the filters too, and without a limit, which counts
+    the rows that are left. A sort that it does not apply is refused.
+
     >>> @dataset(columns=["id", ("name", "text")])
     ... async def people(selection):
     ...     yield {"id": 1, "name": "Ada"}
@@ -98,12 +113,24 @@ def dataset(
     ('people', Column(name='name', type='text', kind='text'))
     """
     if function is None:
-        return lambda function: dataset(function, columns=columns, name=name, default_limit=default_limit)
+        return lambda function: dataset(
+            function, columns=columns, name=name, default_limit=default_limit, applies=applies
+        )
     made = tuple(_column(column) for column in columns)
     names = [column.name for column in made]
     if not made or len(set(names)) != len(names):
         raise ValueError(f"columns={names!r}: expected one name at least, none of them twice")
-    return FunctionDataset(name or function.__name__, made, function, default_limit)
+    found = FunctionDataset(name or function.__name__, made, function, default_limit, _tasks(applies))
+    if found.applies and found.same_for_all:
+        raise ValueError(f"applies={set(found.applies)!r}: expected a function that takes the selection")
+    return found
+
+
+def _tasks(applies: Collection[Task]) -> frozenset[Task]:
+    unknown = [applies] if isinstance(applies, str) else sorted(set(applies) - set(get_args(Task)))
+    if unknown:
+        raise ValueError(f"applies={unknown!r}: expected a set of {' and '.join(map(repr, get_args(Task)))}")
+    return frozenset(applies)
 
 
 def _column(column: ColumnLike) -> Column:

@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from asgi_export import Column, ExportApp, Selection, dataset
+from asgi_export import Column, ExportApp, Filter, Selection, Sort, dataset
 from asgi_export.asgi.pump import BrokenOff
 from asgi_export.sources.functions import FLUSH_SECONDS, FunctionDataset
 from tests.doubles import Client, Turns, http_scope, run
@@ -306,3 +306,131 @@ def test_columns_are_names_pairs_or_columns_each_once() -> None:
 
 def test_a_function_that_gives_no_rows_at_all_is_a_failure() -> None:
     assert asyncio.run(fetch(dataset(lambda: 5, columns=["a"], name="x"))).status == 500
+
+
+def seen_by(applies: set[Any], query: str) -> tuple[Client, list[Selection]]:
+    """The answer of a function that declares this and does nothing of it, and the selections that it got."""
+    seen: list[Selection] = []
+
+    @dataset(columns=[("id", "integer"), ("name", "text")], applies=applies)
+    def source(selection: Selection) -> Iterator[Any]:
+        seen.append(selection)
+        for number in (3, 1, 2):
+            yield tuple({"id": number, "name": f"n{number}"}[name] for name in selection.columns)
+
+    return asyncio.run(fetch(source, query)), seen
+
+
+FILTER = Filter("id", "gte", 2)
+SORT = Sort("id", descending=True)
+
+
+@pytest.mark.parametrize(
+    ("applies", "query", "selected", "body"),
+    [
+        (set(), "id__gte=2&total=1", (("name", "id"), None, (FILTER,), ()), "name\nn3\n"),
+        ({"filters"}, "id__gte=2&total=1", (("name",), 1, (FILTER,), ()), "name\nn3\n"),
+        ({"filters"}, "id__gte=2", (("name",), None, (FILTER,), ()), "name\nn3\nn1\nn2\n"),
+        ({"sort"}, "sort=-id&total=2", (("name",), 2, (), (SORT,)), "name\nn3\nn1\n"),
+        ({"sort"}, "id__gte=2&sort=-id&total=2", (("name", "id"), None, (FILTER,), (SORT,)), "name\nn3\nn2\n"),
+        ({"filters", "sort"}, "id__gte=2&sort=-id&total=2", (("name",), 2, (FILTER,), (SORT,)), "name\nn3\nn1\n"),
+    ],
+)
+def test_a_function_gets_what_it_declares_and_the_rest_is_done_to_what_it_gives(
+    applies: set[Any], query: str, selected: tuple[Any, ...], body: str
+) -> None:
+    client, seen = seen_by(applies, f"columns=name&{query}")
+    assert client.body.decode() == body
+    assert [(found.columns, found.limit, found.filters, found.sort) for found in seen] == [selected]
+
+
+@pytest.mark.parametrize("applies", [set(), {"filters"}])
+def test_a_sort_that_a_function_does_not_declare_is_refused(applies: set[Any]) -> None:
+    client, seen = seen_by(applies, "sort=id")
+    assert (client.status, seen) == (400, [])
+    assert "dataset source cannot be sorted; its function does not sort" in client.body.decode()
+
+
+@pytest.mark.parametrize("applies", [{"filter"}, {"filters", "limit"}, "sort", ["columns"]])
+def test_a_declaration_names_filters_and_sort_and_nothing_else(applies: Any) -> None:
+    with pytest.raises(ValueError, match=r"expected a set of 'filters' and 'sort'"):
+        dataset(lambda selection: [], columns=["a"], name="x", applies=applies)
+
+
+def test_a_function_that_gets_no_selection_cannot_declare_anything() -> None:
+    with pytest.raises(ValueError, match="expected a function that takes the selection"):
+        dataset(as_full_rows, columns=["a"], name="x", applies={"filters"})
+
+
+NUMBERS = [(1, "a", 0.5), (2, None, float("nan")), (3, "é", None), (4, "A", -0.0)]
+FIELDS = [("n", "integer"), ("t", "text"), ("f", "double precision")]
+
+
+def picked(selection: Selection | None) -> list[tuple[Any, ...]]:
+    names = [name for name, _ in FIELDS]
+    places = [names.index(name) for name in (selection.columns if selection else names)]
+    return [tuple(row[place] for place in places) for row in NUMBERS]
+
+
+def as_mappings(selection: Selection) -> Iterator[Any]:
+    for row in picked(selection):
+        yield dict(zip(selection.columns, row, strict=True))
+
+
+def as_lists(selection: Selection) -> Iterator[Any]:
+    yield picked(selection)[:3]
+    yield []
+    yield picked(selection)[3:]
+
+
+def as_full_rows() -> list[Any]:
+    return picked(None)
+
+
+async def as_async_rows(selection: Selection) -> AsyncIterator[Any]:
+    for row in picked(selection):
+        yield row
+
+
+def as_arrow(selection: Selection) -> Iterator[Any]:
+    for rows in (picked(selection)[:1], picked(selection)[1:]):
+        yield pa.table(dict(zip(selection.columns, zip(*rows, strict=True), strict=True)))
+
+
+async def as_async_polars(selection: Selection) -> AsyncIterator[Any]:
+    yield pl.DataFrame(picked(selection), selection.columns, orient="row")
+
+
+def as_mixed_items(selection: Selection) -> Iterator[Any]:
+    first, *rest = picked(selection)
+    yield first
+    yield pa.table(dict(zip(selection.columns, zip(*rest[:2], strict=True), strict=True)))
+    yield rest[2:]
+
+
+GIVERS = [as_mappings, as_lists, as_full_rows, as_async_rows]
+
+
+@pytest.mark.parametrize("giver", GIVERS, ids=lambda giver: giver.__name__)
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ("n__gte=2", [2, 3, 4]),
+        ("n__in=4,1,1", [1, 4]),
+        ("t__isnull=true", [2]),
+        ("t__not=a", [3, 4]),
+        ("f__gt=inf", [2]),
+        ("f__exact=0", [4]),
+        ("f__notin=0.5", [2, 4]),
+        ("t__gte=a&total=1", [1]),
+        ("t__startswith=%C3%A9", [3]),
+        ("n__lt=1", []),
+        ("n__gte=2&total=0", []),
+    ],
+)
+def test_whatever_a_function_gives_is_filtered(giver: Any, query: str, ids: list[int]) -> None:
+    """Also by columns that are not exported."""
+    found = dataset(giver, columns=FIELDS, name="x")
+    assert export(found, f"columns=n&{query}") == "n\n" + "".join(f"{number}\n" for number in ids)
+    first = [line.partition(",")[0] for line in export(found, query).splitlines()[1:]]
+    assert first == [str(number) for number in ids]
