@@ -408,7 +408,7 @@ def as_mixed_items(selection: Selection) -> Iterator[Any]:
     yield rest[2:]
 
 
-GIVERS = [as_mappings, as_lists, as_full_rows, as_async_rows]
+GIVERS = [as_mappings, as_lists, as_full_rows, as_async_rows, as_arrow, as_async_polars, as_mixed_items]
 
 
 @pytest.mark.parametrize("giver", GIVERS, ids=lambda giver: giver.__name__)
