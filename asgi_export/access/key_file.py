@@ -18,8 +18,6 @@ claims = { tenant = 42, regions = ["eu", "us"] }
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -31,16 +29,12 @@ from typing import Any, cast
 
 from asgi_export.access.plans import AccessPlan, KeyRing, Owner
 from asgi_export.access.row_rights import check_rows
+from asgi_export.access.watched_file import WatchedFile
 from asgi_export.errors import StartupError
 from asgi_export.limiter.rules import parse_rules
 from asgi_export.limiter.sliding_window import Rule
 from asgi_export.toml_file import read_toml
 
-logger = logging.getLogger("asgi_export.keys")
-
-LOOK_AGAIN_SECONDS = 1.0
-SETTLED_SECONDS = 0.1
-"""A file changed more recently may be half written: editors and shells empty a file before they fill it."""
 _OWNER = re.compile(r"[A-Za-z0-9._@+-]{1,64}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 _BOUNDS = ("exports_at_once", "max_rows", "max_bytes", "bytes_a_day")
@@ -51,29 +45,17 @@ _KEY_NAMES = {"sha256", "plan", "expires", "claims"}
 class KeyFile:
     """A key ring in a file. The first read may raise `StartupError`; if a later one fails, the old keys stay.
 
-    `ring` checks the identity, size and time of the file once a second at most. It reads the file when they have
-    changed and it is no longer being written.
+    The file is looked at once a second at most, and read when it has changed and is no longer being written.
     """
 
     def __init__(
         self, path: Path, *, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
     ) -> None:
-        self._path = path
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._mark = self._look()  # before the read: a change during it is noticed later
-        self._ring = read_key_file(path)
-        self._look_at = clock() + LOOK_AGAIN_SECONDS
+        self._file = WatchedFile(path, read_key_file, clock=clock, wall_clock=wall_clock)
 
     def ring(self) -> KeyRing:
         """Return the keys of the file, as of the last successful read."""
-        if self._clock() >= self._look_at:
-            mark = self._look()
-            being_written = mark != self._mark and self._is_fresh(mark)
-            self._look_at = self._clock() + (SETTLED_SECONDS if being_written else LOOK_AGAIN_SECONDS)
-            if mark != self._mark and not being_written:
-                self.reload()
-        return self._ring
+        return self._file.value()
 
     def find(self, key: str) -> Owner | None:
         """Find the owner of a key that is known and has not expired."""
@@ -86,24 +68,7 @@ class KeyFile:
 
     def reload(self) -> None:
         """Read the file now, and log the result in one line."""
-        self._mark = self._look()
-        try:
-            self._ring = read_key_file(self._path)
-        except StartupError as error:
-            logger.error("the old keys stay: %s", error)
-        else:
-            logger.info("%s: %d keys", self._path, len(self._ring))
-
-    def _is_fresh(self, mark: tuple[int, int, int] | None) -> bool:
-        """Return whether the file was changed a moment ago; a time in the future does not count."""
-        return mark is not None and 0 <= self._wall_clock() - mark[2] / 1e9 < SETTLED_SECONDS
-
-    def _look(self) -> tuple[int, int, int] | None:
-        try:
-            found = os.stat(self._path)
-        except (OSError, ValueError):  # a path with NUL
-            return None
-        return (found.st_ino, found.st_size, found.st_mtime_ns)
+        self._file.reload()
 
 
 def read_key_file(path: Path) -> KeyRing:

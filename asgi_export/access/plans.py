@@ -126,6 +126,9 @@ class KeyRing:
     def __len__(self) -> int:
         return sum(map(len, self._found.values()))
 
+    def __str__(self) -> str:
+        return f"{len(self)} keys"
+
     def find(self, key: str, *, now: datetime | None = None) -> Owner | None:
         """Find the owner of a key that is known and has not expired."""
         digest = digest_of(key)

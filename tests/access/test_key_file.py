@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from asgi_export import Caller
-from asgi_export.access.key_file import LOOK_AGAIN_SECONDS, SETTLED_SECONDS, KeyFile, read_key_file
+from asgi_export.access.key_file import KeyFile, read_key_file
 from asgi_export.access.plans import digest_of
+from asgi_export.access.watched_file import LOOK_AGAIN_SECONDS, SETTLED_SECONDS
 from asgi_export.errors import StartupError
 
 DIGEST = digest_of("secret").hex()
