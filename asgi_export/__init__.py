@@ -5,6 +5,7 @@ from asgi_export import ExportApp, RateLimit, MemoryStore, dataset
 
 from asgi_export.access.key_file import KeyFile
 from asgi_export.access.plans import AccessPlan, KeyRing, Owner, digest_of, new_key
+from asgi_export.access.tokens import Tokens
 from asgi_export.app import ExportApp
 from asgi_export.asgi.coding import CompressionLevels
 from asgi_export.asgi.pump import Bounds
@@ -63,6 +64,7 @@ __all__ = [
     "SimulatedDataset",
     "Sort",
     "SqliteSource",
+    "Tokens",
     "dataset",
     "digest_of",
     "new_key",

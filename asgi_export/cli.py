@@ -107,10 +107,11 @@ def serve(flags: dict[str, Any]) -> int:
 
 async def look(settings: Settings) -> Sequence[Dataset]:
     """Open the sources once, before any process is started; return the datasets. Raises `StartupError`."""
-    from asgi_export.service import make_export_app, make_store
+    from asgi_export.service import make_export_app, make_store, make_tokens
 
-    if settings.api_keys:
-        KeyFile(Path(settings.api_keys))
+    tokens = make_tokens(settings, KeyFile(Path(settings.api_keys)) if settings.api_keys else None)
+    if tokens is not None:
+        await tokens.start()
     if settings.metrics:
         expect_folder()
     await make_store(settings).close()
@@ -133,8 +134,10 @@ def banner(settings: Settings, listening: socket.socket, datasets: Sequence[Data
     if len(datasets) > MAX_LISTED:
         names.append(f"  and {len(datasets) - MAX_LISTED} more, see {PREFIX}/")
     asking = '-H "X-API-Key: $KEY" ' if settings.api_keys else ""
-    if not settings.api_keys:
-        names.append("  no --api-keys: every client that reaches the port may read everything")
+    if settings.jwt_keys or settings.jwt_secret:
+        asking = '-H "Authorization: Bearer $TOKEN" '
+    if not asking:
+        names.append("  no --api-keys or --jwt-keys: every client that reaches the port may read everything")
     query = f"dataset={quote(datasets[0].name, safe='')}"
     return "\n".join(
         [

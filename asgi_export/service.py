@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asgi_export.access.key_file import KeyFile
+from asgi_export.access.tokens import Tokens
 from asgi_export.app import ExportApp
 from asgi_export.asgi.coding import CompressionLevels
 from asgi_export.asgi.context import context_of
@@ -90,6 +91,31 @@ def make_quotas(store: Store | None) -> ByteQuotas:
     return RedisByteQuotas(store.redis) if isinstance(store, RedisStore) else MemoryByteQuotas()
 
 
+def make_tokens(settings: Settings, keys: KeyFile | None) -> Tokens | None:
+    """Make what verifies tokens, if the settings have keys or a secret for them; their plans are those of `keys`.
+
+    Raises `StartupError` for settings that cannot work, and for those that would verify nothing.
+    """
+    if not (settings.jwt_keys or settings.jwt_secret):
+        if settings.jwt_issuer or settings.jwt_audience or settings.jwt_default_plan:
+            raise StartupError(
+                "jwt_issuer, jwt_audience, jwt_default_plan: expected jwt_keys or jwt_secret with them"
+            )
+        return None
+    plan = settings.jwt_default_plan
+    if plan is not None and (keys is None or plan not in keys.plans):
+        raise StartupError(f"jwt_default_plan={plan}: expected a plan of the file of --api-keys")
+    return Tokens(
+        settings.jwt_keys,
+        secret=settings.jwt_secret,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        caller_claim=settings.jwt_caller_claim,
+        plan_claim=settings.jwt_plan_claim,
+        default_plan=plan,
+    )
+
+
 def make_service(settings: Settings, exports: ExportApp | None = None, store: Store | None = None) -> ASGIApp:
     """Make the application with its store and all middleware; `exports` and `store` may be given.
 
@@ -105,10 +131,11 @@ def make_service(settings: Settings, exports: ExportApp | None = None, store: St
         max_header_bytes=settings.max_header_bytes,
     )
     actions: list[Action] = [exports.refresh]
-    if settings.api_keys:
-        keys = KeyFile(Path(settings.api_keys))
-        app = ApiKeys(app, keys=keys)
-        actions.append(keys.reload)
+    keys = KeyFile(Path(settings.api_keys)) if settings.api_keys else None
+    tokens = make_tokens(settings, keys)
+    if keys is not None or tokens is not None:
+        app = ApiKeys(app, keys=keys, tokens=tokens)
+    actions += [found.reload for found in (keys, tokens) if found is not None]
     if settings.cors_origins:
         app = Cors(app, origins=settings.cors_origins)
     metrics = None

@@ -49,6 +49,13 @@ class Settings:
     lease_seconds: float = LEASE_SECONDS
     api_keys: str = ""
     queries: tuple[QuerySetting, ...] = ()
+    jwt_keys: str = ""
+    jwt_secret: str = field(default="", repr=False)
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    jwt_caller_claim: str = "sub"
+    jwt_plan_claim: str = "plan"
+    jwt_default_plan: str | None = None
     cors_origins: tuple[str, ...] = ()
     max_keys: int = MAX_KEYS
     max_exports: int = MAX_EXPORTS
@@ -137,6 +144,13 @@ TABLE = (
     Setting("instances", "ASGI_EXPORT_INSTANCES", _POSITIVE, "processes that share the limits", _MANY, False),
     Setting("lease_seconds", "ASGI_EXPORT_LEASE_SECONDS", _SECONDS, "exports of a killed process", _seconds, False),
     Setting("api_keys", "ASGI_EXPORT_API_KEYS", "a TOML file", "who may ask, and for what", _text),
+    Setting("jwt_keys", "ASGI_EXPORT_JWT_KEYS", "a JSON Web Key Set: a file or http(s)://…", "keys of tokens", _text),
+    Setting("jwt_secret", "ASGI_EXPORT_JWT_SECRET", "32 bytes at least", "secret of HS256 tokens", _text, False),
+    Setting("jwt_issuer", "ASGI_EXPORT_JWT_ISSUER", "the iss of tokens", "who issues tokens", _text),
+    Setting("jwt_audience", "ASGI_EXPORT_JWT_AUDIENCE", "the aud of tokens", "for whom tokens are", _text),
+    Setting("jwt_caller_claim", "ASGI_EXPORT_JWT_CALLER_CLAIM", "a claim", "the caller's id", _text, False),
+    Setting("jwt_plan_claim", "ASGI_EXPORT_JWT_PLAN_CLAIM", "a claim", "the caller's plan", _text, False),
+    Setting("jwt_default_plan", "ASGI_EXPORT_JWT_DEFAULT_PLAN", "a plan", "of tokens that name none", _text, False),
     Setting("cors_origins", "ASGI_EXPORT_CORS_ORIGINS", ORIGINS, "pages that may read the answers", parse_origins),
     Setting("max_keys", "ASGI_EXPORT_MAX_KEYS", _POSITIVE, "keys with a window of their own", _MANY, False),
     Setting("max_exports", "ASGI_EXPORT_MAX_EXPORTS", _POSITIVE, "exports at once in a process", _MANY, False),

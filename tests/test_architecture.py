@@ -53,6 +53,8 @@ LIBRARIES = {
     "isal": {"asgi/coding"},
     "zstandard": {"asgi/coding"},
     "prometheus_client": {"middleware/metrics"},
+    "jwt": {"access/jwks", "access/tokens"},
+    "cryptography": {"access/jwks"},
 }
 
 """Where an optional library may be named; a room may be of several files that begin alike."""
@@ -119,7 +121,7 @@ def test_every_file_is_on_the_list_and_the_list_names_no_other() -> None:
 
 def test_the_service_is_imported_without_what_is_heavy() -> None:
     """Polars and pyarrow cost 50 MB, where nobody asked for columns."""
-    heavy = {"duckdb", "hypercorn", "numpy", "pandas", "polars", "pyarrow"}
+    heavy = {"duckdb", "hypercorn", "jwt", "numpy", "pandas", "polars", "pyarrow"}
     script = f"import sys, asgi_export.service, asgi_export.cli; print({heavy} & sys.modules.keys())"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"

@@ -15,6 +15,7 @@ import pytest
 from asgi_export.serving.listening import bind
 from asgi_export.settings import Settings
 from tests.conformance.servers import ENVIRONMENT, ROOT, ask, eventually, get, running
+from tests.issuer import AUDIENCE, ISSUER, SECRET, jwks_server, token
 from tests.ports import free_port
 
 CSV = "/api/v1/exports/csv"
@@ -90,6 +91,11 @@ def test_a_signal_ends_it_with_0_and_without_a_traceback(
         (["--config", "pyproject.toml"], "pyproject.toml: unknown setting"),
         (["--api-keys", "nope.toml"], "nope.toml: No such file"),
         (["--api-keys", ""], "--api-keys=: expected a TOML file"),
+        (["--jwt-keys", "nope.json", "--jwt-issuer", "x"], "nope.json: No such file"),
+        (["--jwt-keys", "LICENSE", "--jwt-issuer", "x"], "LICENSE: not JSON; expected a JSON Web Key Set"),
+        (["--jwt-keys", "http://127.0.0.1:1/j", "--jwt-issuer", "x"], "Connection refused"),
+        (["--jwt-keys", "http://me:s3cret@id/j", "--jwt-issuer", "x"], "expected a file, or an address http(s)://"),
+        (["--jwt-issuer", "x"], "expected jwt_keys or jwt_secret with them"),
         (["--host", ""], "--host=: expected an address"),
         (["new\nline.db"], "line.db: No such file"),
         (["x" * 5000], "no such file"),
@@ -208,6 +214,30 @@ def test_a_new_key_is_printed_once_with_what_the_file_needs(tmp_path: Path) -> N
         assert "whoever" not in server.log()
         assert server.logged("owner=alice")
         assert key[0] not in server.log()
+
+
+def test_tokens_open_a_service_and_are_in_no_log(shop: Path, tmp_path: Path) -> None:
+    """Keys from an address, the secret from the environment."""
+    flags = ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE]
+    with jwks_server() as issuer:
+        command = ["asgi_export", "serve", str(shop), "--port", "0", "--jwt-keys", issuer.url, *flags]
+        with running(command, tmp_path / "output", environ={"ASGI_EXPORT_JWT_SECRET": SECRET}) as server:
+            assert get(server, CSV).status == 401
+            good, by_secret, bad = token(), token("HS256", None, key=SECRET), token(exp=1)
+            statuses = []
+            for text in (good, by_secret, bad):
+                statuses.append(get(server, CSV, headers=f"Authorization: Bearer {text}\r\n").status)
+                statuses.append(get(server, f"{CSV}?apiKey={text}").status)
+            assert statuses == [200, 200, 200, 200, 401, 401]
+            line = re.search(r"curl .*", server.log())
+            assert line
+            environ = {**ENVIRONMENT, "TOKEN": good}
+            subprocess.run(
+                line[0], shell=True, cwd=tmp_path, check=True, timeout=60, capture_output=True, env=environ
+            )
+            assert (tmp_path / "export.csv").read_bytes() == b'id,note\n1,"a,b"\n'
+            assert server.logged("owner=alice dataset=orders")
+            assert not any(part in server.log() for text in (good, by_secret, bad) for part in text.split("."))
 
 
 def test_a_key_to_hash_must_be_there() -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 from asgi_export.access.credentials import key_of
 from asgi_export.access.identity import CHALLENGE, IDENTITY, Identity, known, stranger
-from asgi_export.access.plans import AccessPlan, Keys
+from asgi_export.access.plans import AccessPlan, KeyRing, Keys
+from asgi_export.access.tokens import Tokens, looks_like_token
 from asgi_export.asgi.context import RequestContext, context_of
+from asgi_export.asgi.lifespan import AroundLifespan
 from asgi_export.asgi.message import ASGIApp
 from asgi_export.asgi.request import probe_of
 from asgi_export.caller import Caller
-from asgi_export.errors import InternalError, Unauthorized
+from asgi_export.errors import InternalError, Unauthorized, Unavailable
 
 logger = logging.getLogger("asgi_export")
 
@@ -21,30 +23,49 @@ Identify = Callable[[Any], Awaitable[Caller | None]]
 
 
 class ApiKeys:
-    """Give every request an `Identity`: that of its key's owner, or a refusal if the key is missing or unknown.
+    """Give every request an `Identity`: that of its key or token, or a refusal if there is none that is known.
 
-    A request with a known key is limited by its owner, any other by its address (see `one_client`). A `KeyFile` is
-    read again when it changes; a `KeyRing` is fixed.
+    Callers are limited by their ids, all other requests by the client's address (see `one_client`). A `KeyFile` is
+    read again when it changes; a `KeyRing` is fixed. With `tokens`, a key that looks like a JSON Web Token is one;
+    its plan is one of `keys`. The keys of tokens are fetched with the lifespan, or by the first request without one.
     """
 
-    def __init__(self, app: ASGIApp, *, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Keys | None = None, tokens: Tokens | None = None) -> None:
+        if keys is None and tokens is None:
+            raise ValueError("expected keys, tokens, or both")
         self._app = app
-        self._keys = keys
+        self._keys: Keys = keys if keys is not None else KeyRing()
+        self._tokens = tokens
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             context = context_of(scope)
-            context.set(IDENTITY, self._identify(context))
+            context.set(IDENTITY, await self._identify(context))
+        elif scope["type"] == "lifespan" and self._tokens is not None:
+            around = AroundLifespan(receive, send, start=self._tokens.start, stop=self._tokens.close)
+            receive, send = around.receive, around.send
         await self._app(scope, receive, send)
 
-    def _identify(self, context: RequestContext) -> Identity:
+    async def _identify(self, context: RequestContext) -> Identity:
         key = key_of(context)
+        if self._tokens is not None and looks_like_token(key):
+            return await self._identify_by_token(context, self._tokens, key)
         owner = self._keys.find(key) if key else None
         if owner is not None:
             return Identity(f"owner:{owner.name}", owner.plan, caller=owner.caller)
         reason = "unknown or expired API key" if key else "no API key"
         refusal = Unauthorized(f"{reason}; expected one as apiKey, X-API-Key or Bearer", headers=(CHALLENGE,))
         return stranger(context.request.client, refusal)
+
+    async def _identify_by_token(self, context: RequestContext, tokens: Tokens, token: str) -> Identity:
+        """Probes and `OPTIONS` are answered anyway, and cost no signature."""
+        request = context.request
+        try:
+            if request.method == "OPTIONS" or probe_of(request):
+                raise Unauthorized("a token was not read; expected a request that needs one", headers=(CHALLENGE,))
+            return known(await tokens.find(token), self._keys.plans)
+        except (Unauthorized, Unavailable) as refusal:
+            return stranger(request.client, refusal)
 
 
 class Callers:
