@@ -51,11 +51,11 @@ def _created(first: int, last: int) -> Sequence[str]:
     return [prefix + text for text in _MILLISECONDS[start : start + last - first]]
 
 
-_MAKERS: dict[str, tuple[str, Callable[[int, int], Sequence[Any]]]] = {
-    "id": ("integer", _ids),
-    "name": ("text", _names),
-    "value": ("text", _values),
-    "created_at": ("text", _created),
+_MAKERS: dict[Column, Callable[[int, int], Sequence[Any]]] = {
+    Column("id", "integer"): _ids,
+    Column("name", "text"): _names,
+    Column("value", "text", "number"): _values,
+    Column("created_at", "text", "timestamp"): _created,
 }
 
 
@@ -67,7 +67,7 @@ class SimulatedDataset:
     """
 
     name: str = "simulated"
-    columns: tuple[Column, ...] = tuple(Column(name, kind) for name, (kind, _) in _MAKERS.items())
+    columns: tuple[Column, ...] = tuple(_MAKERS)
     default_limit: int | None = DEFAULT_LIMIT
     same_for_all: ClassVar[bool] = True
     applies: ClassVar[frozenset[Task]] = frozenset({"filters"})
@@ -98,7 +98,8 @@ def _filtered(selection: Selection) -> Iterator[list[Row]]:
 
 def blocks(selection: Selection) -> Iterator[list[Row]]:
     """Iterate the rows of a selection, block by block; ids start at 1."""
-    makers = [_MAKERS[name][1] for name in selection.columns]
+    named = {column.name: make for column, make in _MAKERS.items()}
+    makers = [named[name] for name in selection.columns]
     end = None if selection.limit is None else selection.limit + 1
     first = 1
     while end is None or first < end:
