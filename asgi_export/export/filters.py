@@ -11,7 +11,7 @@ from typing import Any
 
 from asgi_export.access.plans import AccessPlan
 from asgi_export.asgi.request import Pairs
-from asgi_export.declared import Kind
+from asgi_export.declared import ZONED_TIMES, Kind, parse
 from asgi_export.errors import BadRequest, Forbidden
 from asgi_export.export.catalogue import MAX_FILTERS, listed_columns, readable
 from asgi_export.export.column_list import parse_column_list
@@ -41,8 +41,8 @@ OPERATORS: Mapping[Kind, tuple[Operator, ...]] = {
 
 
 def operators_of(column: Column) -> tuple[Operator, ...]:
-    """Return the operators that a column can be filtered by."""
-    return OPERATORS[column.kind]
+    """Return the operators that a column can be filtered by; times with an offset are no times of a day."""
+    return _NULL if parse(column.type).name in ZONED_TIMES else OPERATORS[column.kind]
 
 
 def has_order(column: Column) -> bool:
