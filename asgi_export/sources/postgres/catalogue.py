@@ -18,6 +18,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from asgi_export.declared import ARROW_TEXT, arrow_of, kind_of
@@ -33,19 +34,33 @@ WITH RECURSIVE resolved(type, base, modifier) AS (
   UNION ALL
   SELECT r.type, t.typbasetype, t.typtypmod
   FROM resolved r JOIN pg_catalog.pg_type t ON t.oid = r.base WHERE t.typtype = 'd'
+), with_foreign(relation) AS (
+  SELECT i.inhparent FROM pg_catalog.pg_inherits i
+  JOIN pg_catalog.pg_class f ON f.oid = i.inhrelid AND f.relkind = 'f'
+  UNION
+  SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN with_foreign w ON w.relation = i.inhrelid
 )
 SELECT n.nspname AS schema, c.relname AS table, c.relkind = 'v' AS view, a.attname AS column,
+  CASE WHEN c.relkind NOT IN ('r', 'p', 'm') OR NOT pg_catalog.has_table_privilege(c.oid, 'SELECT')
+      OR c.oid IN (SELECT relation FROM with_foreign) THEN ''
+    WHEN c.relhassubclass THEN 'tableoid ctid' ELSE 'ctid' END AS place,
   pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
   pg_catalog.format_type(b.oid, coalesce(r.modifier, a.atttypmod)) AS resolved,
   CASE WHEN b.typnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN b.typname ELSE '' END AS base,
   b.typtype = 'c' AS composite,
   b.typcategory = 'A' AND b.typelem <> 0 AND b.typlen = -1
-    AND b.typname NOT IN ('int2vector', 'oidvector') AS array
+    AND b.typname NOT IN ('int2vector', 'oidvector') AS array,
+  CASE WHEN l.collprovider = 'b' OR l.collprovider = 'c' AND l.collcollate IN ('C', 'POSIX') THEN 'bytewise'
+    WHEN l.collprovider = 'd' AND (d.provider = 'b' OR d.provider = 'c' AND d.datcollate IN ('C', 'POSIX'))
+    THEN 'bytewise' WHEN l.collisdeterministic THEN 'deterministic' ELSE '' END AS collation
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 JOIN resolved r ON r.type = a.atttypid
 JOIN pg_catalog.pg_type b ON b.oid = r.base AND b.typtype <> 'd'
+JOIN (SELECT datcollate, {provider} AS provider FROM pg_catalog.pg_database
+  WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) d ON true
+LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
@@ -53,7 +68,14 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
 ORDER BY n.nspname <> 'public', n.nspname COLLATE "C", c.relname COLLATE "C", a.attnum
 """
 """Tables, partitioned tables, views, materialised views and foreign tables, `public` first; domains are
-resolved to what they rest on. https://www.postgresql.org/docs/current/catalogs.html"""
+resolved to what they rest on. `place` names the system columns that a row is found by, for a sort: views and foreign
+tables have none, and they need the right to read the whole table. `collation` says what can be compared without
+`COLLATE "C"`: everything, equality, or nothing. https://www.postgresql.org/docs/current/catalogs.html"""
+
+PROVIDERS_FROM = 150000
+"""The version from which a database says who provides its collation; before, it was the system."""
+
+SERVER = "SELECT pg_catalog.getdatabaseencoding(), pg_catalog.current_setting('server_version_num')::pg_catalog.int4"
 
 SQL_ASCII = "SQL_ASCII"
 
@@ -64,7 +86,9 @@ _NAMES = ("schema", "table", "column")
 _TYPES = ("type", "resolved")
 
 _AS_BYTES = [f"{AS_BYTES.format(f'{quoted(name)}::pg_catalog.text')} AS {quoted(name)}" for name in _NAMES + _TYPES]
-CATALOGUE_AS_BYTES = f'SELECT {", ".join(_AS_BYTES)}, view, base, composite, "array" FROM ({CATALOGUE}) catalogue'
+CATALOGUE_AS_BYTES = (
+    f'SELECT {", ".join(_AS_BYTES)}, view, base, composite, "array", place, "collation" FROM ({CATALOGUE}) catalogue'
+)
 
 STAMP = """
 SELECT pg_catalog.concat_ws(' ', r.rows, r.digest, m.rows, m.digest) FROM
@@ -124,6 +148,20 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a column compares: its name in SQL, its base type in pg_catalog (else empty), and its exported text.
+
+    `collation` is that of the column: as `bytewise`, as no more than `deterministic`, or neither, which is empty.
+    """
+
+    name: str
+    base: str
+    text: str
+    collation: str
+    composite: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ColumnForms:
     """One column and its forms in SQL."""
 
@@ -132,17 +170,30 @@ class ColumnForms:
     text: Form
     value: Form
     number: bool
+    comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The encoding of the database, and the version of the server as a number: 170002."""
+
+    encoding: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One table or view; `sql` is its quoted, qualified name, `encoding` that of the database."""
+    """One table or view; `sql` is its quoted, qualified name, `server` says what the database is.
+
+    `place` are the system columns that order rows as they are stored; none for a view.
+    """
 
     name: str
     sql: str
     view: bool
     columns: tuple[ColumnForms, ...]
-    encoding: str
+    server: Server
+    place: tuple[str, ...] = ()
 
 
 async def read_catalogue(connection: Connection) -> tuple[Relation, ...]:
@@ -151,9 +202,11 @@ async def read_catalogue(connection: Connection) -> tuple[Relation, ...]:
     A relation is named SCHEMA.TABLE, in `public` TABLE. If two get the same name, by a dot in one of them, the later
     is skipped with a warning; so is a name that is not UTF-8. Raises errors of asyncpg.
     """
-    encoding = await connection.fetchval("SELECT pg_catalog.getdatabaseencoding()")
-    rows = await connection.fetch(CATALOGUE_AS_BYTES if encoding == SQL_ASCII else CATALOGUE)
-    return await asyncio.to_thread(_relations, rows, encoding)
+    server = Server(*await connection.fetchrow(SERVER))
+    provider = "datlocprovider" if server.version >= PROVIDERS_FROM else "'c'"
+    sql = CATALOGUE_AS_BYTES if server.encoding == SQL_ASCII else CATALOGUE
+    rows = await connection.fetch(sql.replace("{provider}", provider))
+    return await asyncio.to_thread(_relations, rows, server)
 
 
 async def read_stamp(connection: Connection) -> str:
@@ -162,17 +215,18 @@ async def read_stamp(connection: Connection) -> str:
     return stamp
 
 
-def _relations(rows: Sequence[Any], encoding: str) -> tuple[Relation, ...]:
+def _relations(rows: Sequence[Any], server: Server) -> tuple[Relation, ...]:
     relations: dict[str, Relation] = {}
-    named = _named(rows) if encoding == SQL_ASCII else rows
-    for (schema, table, view), columns in groupby(named, lambda row: (row["schema"], row["table"], row["view"])):
+    as_bytes = server.encoding == SQL_ASCII
+    by_relation = groupby(_named(rows) if as_bytes else rows, itemgetter("schema", "table", "view", "place"))
+    for (schema, table, view, place), columns in by_relation:
         name = table if schema == "public" else f"{schema}.{table}"
         sql = f"{quoted(schema)}.{quoted(table)}"
         if name in relations:
             log.warning("%s is left out: %s is already called %r", sql, relations[name].sql, name)
             continue
-        forms = tuple(_forms(row, as_bytes=encoding == SQL_ASCII) for row in columns)
-        relations[name] = Relation(name, sql, view, forms, encoding)
+        forms = tuple(_forms(row, as_bytes=as_bytes) for row in columns)
+        relations[name] = Relation(name, sql, view, forms, server, tuple(place.split()))
     return tuple(relations.values())
 
 
@@ -208,6 +262,7 @@ def _forms(row: Any, *, as_bytes: bool) -> ColumnForms:
         text=text,
         value=value,
         number=base in NUMBERS,
+        comparison=Comparison(name, base, as_text, row["collation"], row["composite"]),
     )
 
 

@@ -34,6 +34,11 @@ IN_OWN_ORDER = "; SET LOCAL enable_indexonlyscan TO off"
 them, in its order, and with a limit other rows. A view may need such scans to be fast, and has no order of its own.
 """
 
+IN_OWN_ORDER_FILTERED = (
+    f"{IN_OWN_ORDER}; SET LOCAL enable_indexscan TO off; SET LOCAL max_parallel_workers_per_gather TO 0"
+)
+"""For rows of a table that filters choose: a bitmap of an index gives them as they are stored."""
+
 
 def transaction_settings(*, statement_seconds: float, lock_seconds: float) -> dict[str, str]:
     """Return the settings of the transaction of an export, as `pg_settings` shows them.

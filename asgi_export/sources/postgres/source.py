@@ -46,6 +46,7 @@ from asgi_export.sources.postgres.catalogue import (
     read_catalogue,
     read_stamp,
 )
+from asgi_export.sources.postgres.conditions import ALIAS, order_by, where
 from asgi_export.sources.postgres.cursor import CopyQuery, PoolUse, PostgresCursor, Query, RowsQuery
 from asgi_export.sources.postgres.driver import (
     Connection,
@@ -59,13 +60,14 @@ from asgi_export.sources.postgres.dsn import database_of, place_of, read_target
 from asgi_export.sources.postgres.session import (
     END,
     IN_OWN_ORDER,
+    IN_OWN_ORDER_FILTERED,
     begin,
     check_settings,
     client_check_settings,
     prepare,
     transaction_settings,
 )
-from asgi_export.table import Column, Dialect, Selection
+from asgi_export.table import Column, Dialect, Selection, Task
 from asgi_export.table import Query as NamedQuery
 
 log = logging.getLogger("asgi_export.sources.postgres")
@@ -89,6 +91,7 @@ class PostgresDataset:
     pool: Pool = field(repr=False, compare=False)
     use: PoolUse = field(default_factory=PoolUse, repr=False, compare=False)
     same_for_all: ClassVar[bool] = True
+    applies: ClassVar[frozenset[Task]] = frozenset({"filters", "sort"})
 
     @property
     def name(self) -> str:
@@ -112,11 +115,17 @@ class PostgresDataset:
             self.pool,
             query,
             dataset=self.name,
-            begin=self.begin,
+            begin=self.begin_for(selection),
             wait_seconds=self.wait_seconds,
             view=self.relation.view,
             use=self.use,
         )
+
+    def begin_for(self, selection: Selection) -> str:
+        """Return the statements that open the transaction of an export."""
+        if self.relation.view or selection.sort:
+            return self.begin
+        return self.begin + (IN_OWN_ORDER_FILTERED if selection.filters else IN_OWN_ORDER)
 
 
 class PostgresSource:
@@ -236,13 +245,7 @@ class PostgresSource:
 
     def _datasets(self, relations: Sequence[Relation]) -> Sequence[PostgresDataset]:
         return [
-            PostgresDataset(
-                relation,
-                self._begin if relation.view else self._begin + IN_OWN_ORDER,
-                self._wait_seconds,
-                self._pool,
-                self._use,
-            )
+            PostgresDataset(relation, self._begin, self._wait_seconds, self._pool, self._use)
             for relation in relations
         ]
 
@@ -295,7 +298,7 @@ def query_for(relation: Relation, selection: Selection) -> Query:
     known = {forms.column.name: forms for forms in relation.columns}
     columns = [known[name] for name in selection.columns]
     dialect = selection.dialect
-    tail = f" FROM {relation.sql}" + _limit(selection.limit)
+    tail = _tail(relation, selection)
     if dialect is None:
         return _rows_query([forms.value for forms in columns], tail)
     if _copies(relation, dialect) and len(columns) > 1:
@@ -307,9 +310,10 @@ def query_for(relation: Relation, selection: Selection) -> Query:
 
 def _copies(relation: Relation, dialect: Dialect) -> bool:
     """Return whether COPY writes this dialect here: the database's encoding may lack a character of the null text."""
-    if relation.encoding == SQL_ASCII:
+    encoding = relation.server.encoding
+    if encoding == SQL_ASCII:
         return False
-    return copy_can_write(dialect) and (dialect.null.isascii() or relation.encoding == "UTF8")
+    return copy_can_write(dialect) and (dialect.null.isascii() or encoding == "UTF8")
 
 
 def _rows_query(forms: Sequence[Form], tail: str) -> RowsQuery:
@@ -318,6 +322,13 @@ def _rows_query(forms: Sequence[Form], tail: str) -> RowsQuery:
 
 def _select(expressions: Sequence[str], tail: str) -> str:
     return f"SELECT {', '.join(expressions)}{tail}"
+
+
+def _tail(relation: Relation, selection: Selection) -> str:
+    """Return what comes behind the columns of the SELECT."""
+    alias = f" AS {ALIAS}" if selection.filters or selection.sort else ""
+    rows = where(relation, selection.filters) + order_by(relation, selection.sort)
+    return f" FROM {relation.sql}{alias}{rows}{_limit(selection.limit)}"
 
 
 def _limit(limit: int | None) -> str:
