@@ -134,6 +134,13 @@ def test_the_page_on_architecture_names_every_room() -> None:
     assert missing == []
 
 
+def test_the_page_on_architecture_names_every_step_of_an_export() -> None:
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    steps = text[: text.index("## Three values")]
+    names = sorted(path.stem for path in (PACKAGE / "export").glob("*.py") if path.stem != "__init__")
+    assert [name for name in names if f"`{name}`" not in steps] == []
+
+
 def fixtures(path: Path) -> set[str]:
     """The names of the fixtures that a file defines."""
     functions = [
