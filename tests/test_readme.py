@@ -237,7 +237,11 @@ assert asyncio.run(ask(exports, "csv", b"")).startswith(b'{"type": "about:blank"
 PROGRAMS = {"README.md": AFTER, "docs/python.md": AFTER + ASKED}
 
 
-@pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")}))
+WHOLE_PROGRAMS = "docs/logins.md"
+"""Each of its blocks is a program; `test_logins.py` runs them."""
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")} - {WHOLE_PROGRAMS}))
 def test_the_examples_are_a_program(tmp_path: Path, page: str) -> None:
     """With a cursor to read from and files to serve, one after the other, as they stand."""
     make_files(tmp_path)

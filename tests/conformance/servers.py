@@ -67,20 +67,29 @@ class Server:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], output: Path, *, port: int | None = None, environ: Mapping[str, str] | None = None
+    command: Sequence[str],
+    output: Path,
+    *,
+    port: int | None = None,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
+    ready: Callable[[Server], bool] | None = None,
 ) -> Iterator[Server]:
-    """Run a command that serves on `port`, or that prints the address it serves on; afterwards stop it."""
+    """Run a command that serves on `port`, or that prints the address it serves on; afterwards stop it.
+
+    It is ready when `ready` says so, or answers `/healthz`.
+    """
     with output.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
-            cwd=ROOT,
+            cwd=cwd,
             env={**ENVIRONMENT, "PYTHONUNBUFFERED": "1", **(environ or {})},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
     try:
         server = Server(port or _printed_port(process, output), process, output, command[0])
-        assert eventually(lambda: _answers(server), START_SECONDS), output.read_text()
+        assert eventually(lambda: (ready or _answers)(server), START_SECONDS), output.read_text()
         yield server
     finally:
         if process.poll() is None:
