@@ -17,6 +17,9 @@ BUCKET_SECONDS = 900
 DAY_BUCKETS = 96
 """Buckets of a day; a bucket counts for as many after its own."""
 
+SWEEP_KEYS = 1000
+"""Fewer keys are not swept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:
@@ -48,7 +51,7 @@ class ByteQuotas(Protocol):
 
 
 class MemoryByteQuotas:
-    """Count the bytes of one process. Memory: 97 numbers a key at most, for the keys of the key file.
+    """Count the bytes of one process. Memory: 97 numbers at most for each key that was used in the last 24 hours.
 
     `clock_ns` is monotonic, in nanoseconds.
     """
@@ -56,6 +59,7 @@ class MemoryByteQuotas:
     def __init__(self, *, clock_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock_ns = clock_ns
         self._used: dict[str, dict[int, int]] = {}
+        self._sweep_at = SWEEP_KEYS
 
     async def start(self) -> None:
         """Do nothing: there is nothing to connect to."""
@@ -80,6 +84,7 @@ class MemoryByteQuotas:
             return Grant(0, retry_after_seconds=-(-wait_us // 1_000_000))
         buckets[bucket] = buckets.get(bucket, 0) + granted
         self._used[key] = buckets
+        self._sweep(bucket)
         return Grant(granted, bucket)
 
     async def give_back(self, key: str, grant: Grant, unused_bytes: int) -> None:
@@ -87,6 +92,13 @@ class MemoryByteQuotas:
         buckets = self._used.get(key, {})
         if grant.bucket in buckets:
             buckets[grant.bucket] -= min(unused_bytes, buckets[grant.bucket])
+
+    def _sweep(self, bucket: int) -> None:
+        """Remove the keys without bytes that count, each time that the number of keys has doubled."""
+        if len(self._used) < self._sweep_at:
+            return
+        self._used = {key: buckets for key, buckets in self._used.items() if live(buckets, bucket)}
+        self._sweep_at = max(SWEEP_KEYS, 2 * len(self._used))
 
 
 def live(buckets: dict[int, int], now: int) -> dict[int, int]:

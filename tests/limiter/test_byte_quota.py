@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asgi_export.errors import Unavailable
-from asgi_export.limiter.byte_quota import BUCKET_SECONDS, Grant, MemoryByteQuotas
+from asgi_export.limiter.byte_quota import BUCKET_SECONDS, SWEEP_KEYS, Grant, MemoryByteQuotas
 from asgi_export.limiter.redis_byte_quota import RedisByteQuotas
 from asgi_export.redis_client.script import read_script
 from asgi_export.redis_client.shared import OnFailure, SharedRedis
@@ -216,6 +216,17 @@ def test_what_is_given_back_of_a_bucket_that_is_gone_makes_nothing_free(make: Ma
     subject.reserve("a", LIMIT, LIMIT)
     subject.give_back("a", old, LIMIT)
     assert not subject.reserve("a", LIMIT, 1).granted_bytes
+
+
+def test_keys_that_are_not_seen_again_leave_nothing_in_memory() -> None:
+    """Callers with tokens may be any number, a new one each minute; those of a day must be counted."""
+    subject = MemoryQuotaSubject()
+    for number in range(20 * SWEEP_KEYS):
+        subject.reserve(str(number), LIMIT, LIMIT)
+        subject.advance(DAY // SWEEP_KEYS + 1)
+        assert len(subject.quotas._used) <= 4 * SWEEP_KEYS
+        if number > 10:
+            assert subject.reserve(str(number - 10), LIMIT, 1).granted_bytes == 0
 
 
 def test_a_key_that_is_not_seen_again_leaves_nothing_in_redis(empty_redis: RedisServer) -> None:
