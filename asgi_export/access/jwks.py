@@ -268,7 +268,7 @@ def _checked(address: str) -> str:
     raise StartupError(f"{redacted(address)}: expected a file, or an address http(s)://HOST/PATH without a login")
 
 
-class _HttpOnly(HTTPRedirectHandler):
+class HttpOnly(HTTPRedirectHandler):
     """Follow three redirects at most, none to another scheme and none from https to http."""
 
     max_redirections = 3
@@ -305,7 +305,7 @@ def _fetch_into(fetched: asyncio.Future[KeySet], address: str, seconds: float, e
 
 def _fetch(address: str, seconds: float) -> bytes:
     """Fetch an address: `MAX_BYTES` at most, `seconds` for each wait and for the body."""
-    opener = build_opener(_HttpOnly)
+    opener = build_opener(HttpOnly)
     deadline = time.monotonic() + seconds
     body = b""
     request = Request(address, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310 - checked

@@ -8,8 +8,12 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from email.message import Message
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -19,6 +23,7 @@ from asgi_export.access.jwks import (
     FETCH_AGAIN_SECONDS,
     FRESH_SECONDS,
     MAX_BYTES,
+    HttpOnly,
     JwksAddress,
     JwksFile,
     open_jwks,
@@ -314,6 +319,29 @@ def test_a_redirect_by_http_is_followed(server: JwksServer) -> None:
             assert (await source.key_set()).find("RS256", "k1") is not None
 
     run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("address", "target", "followed"),
+    [
+        ("https://id.example/a", "https://id.example/b", True),
+        ("http://id.example/a", "https://id.example/b", True),
+        ("https://id.example/a", "http://id.example/b", False),
+        ("http://id.example/a", "ftp://id.example/b", False),
+        ("http://id.example/a", "file:///etc/passwd", False),
+        ("http://id.example/a", "", False),
+    ],
+)
+def test_no_redirect_leaves_tls_or_http(address: str, target: str, followed: bool) -> None:
+    request, headers = Request(address), Message()
+    if followed:
+        found = HttpOnly().redirect_request(request, BytesIO(), 302, "", headers, target)
+        assert found is not None
+        assert found.full_url == target
+        return
+    with pytest.raises(HTTPError) as caught:
+        HttpOnly().redirect_request(request, BytesIO(), 302, "", headers, target)
+    caught.value.close()
 
 
 def test_nobody_waits_for_a_server_that_does_not_answer_and_one_thread_does(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from asgi_export import (
     Observe,
     RateLimit,
     Selection,
+    SqliteSource,
     Tokens,
     dataset,
     digest_of,
@@ -31,7 +34,7 @@ from asgi_export.errors import StartupError
 from asgi_export.service import make_service
 from asgi_export.settings import Settings
 from tests.doubles import Client, communicator
-from tests.issuer import AUDIENCE, ISSUER, SECRET, jwk, jwks, jwks_server, token
+from tests.issuer import AUDIENCE, ISSUER, SECRET, claims, jwk, jwks, jwks_server, signed, token
 
 KEY = "alice's key"
 KEYS = f"""
@@ -39,6 +42,9 @@ KEYS = f"""
 [plans.few]
 limits = ["2/60s"]
 datasets = ["orders"]
+[plans.tenant]
+datasets = ["invoices"]
+rows = {{ invoices = {{ tenant = "$tenant" }} }}
 [keys.keyed]
 sha256 = "{digest_of(KEY).hex()}"
 plan = "full"
@@ -71,6 +77,11 @@ def write(path: Path, body: bytes) -> Path:
 Make = Callable[..., Any]
 
 
+def signed_token(**changes: Any) -> str:
+    """A token of exactly these claims, null ones too."""
+    return signed(json.dumps({**claims(), **changes}).encode())
+
+
 @pytest.fixture(scope="module")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """A service with keys and tokens."""
@@ -80,9 +91,9 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
         write(folder / "jwks.json", jwks(jwk(), jwk("ES256", "ec"))),
     )
 
-    def made(*, keyed: bool = True, limit: int = 10, **options: Any) -> Any:
+    def made(*, keyed: bool = True, limit: int = 10, sources: Any = (orders, salaries), **options: Any) -> Any:
         tokens = Tokens(str(key_set), issuer=ISSUER, audience=AUDIENCE, secret=SECRET, **options)
-        app = RateLimit(ExportApp([orders, salaries]), store=MemoryStore(), limit=limit)
+        app = RateLimit(ExportApp(sources), store=MemoryStore(), limit=limit)
         return Observe(ApiKeys(app, keys=KeyFile(keys) if keyed else None, tokens=tokens))
 
     return made
@@ -210,6 +221,41 @@ def test_no_row_of_another_tenant_is_reached_by_any_parameter(make: Make) -> Non
         client = asked(app, text, query)
         assert client.status in (200, 400, 401)
         assert client.status != 200 or client.body == b"id,total\n1,10\n"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("shop") / "shop.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "CREATE TABLE invoices (id INTEGER, tenant INTEGER, total NUMERIC, status TEXT);"
+            "INSERT INTO invoices VALUES (1, 1, 50, 'paid'), (2, 1, 100, 'open'), (3, 1, 200, 'paid'),"
+            "(4, 1, 300, 'new'), (5, 2, 400, 'paid'), (6, 3, 500, 'paid'), (7, NULL, 600, 'paid')"
+        )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("own", "ids"),
+    [
+        ({"tenant": 1}, "23"),
+        ({"tenant": [2, 3]}, "56"),
+        ({"tenant": []}, ""),
+        ({"tenant": None}, ""),
+        ({"tenant": {"any": True}}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_token_s_claims_decide_which_rows_of_a_table_are_there(
+    make: Make, shop: Path, own: dict[str, Any], ids: str
+) -> None:
+    client = asked(
+        make(sources=[SqliteSource(shop)]),
+        signed_token(plan="tenant", **own),
+        "columns=id&header=false&total__gte=100&status__in=paid,open",
+        path="/api/v1/exports/invoices.csv",
+    )
+    assert (client.status, client.body.decode().replace("\n", "")) == (200, ids)
 
 
 def test_the_log_names_the_caller_and_never_the_token(make: Make, caplog: pytest.LogCaptureFixture) -> None:
