@@ -13,6 +13,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from asgi_export.table import Filter, Sort
 
 COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -36,12 +38,21 @@ def holds(found: Filter, value: Any) -> bool:
         return False
     if isinstance(found.value, tuple):
         return any(holds(Filter("", "exact", one), value) for one in found.value) is (found.operator == "in")
-    wanted = float(str(found.value)) if isinstance(value, float) else found.value
-    return COMPARE[found.operator](key(value), key(wanted))
+    return COMPARE[found.operator](key(value), key(nearest(found.value, value)))
+
+
+def nearest(wanted: Any, value: Any) -> Any:
+    """Doubles, and numbers of 32 bits, compare with the nearest of theirs."""
+    if not isinstance(value, float | np.float32):
+        return wanted
+    with np.errstate(over="ignore"):
+        return float(np.float32(str(wanted))) if isinstance(value, np.float32) else float(str(wanted))
 
 
 def key(value: Any) -> Any:
     """What values of one kind are ordered by."""
+    if isinstance(value, np.float32):
+        value = float(value)
     if isinstance(value, str):
         return tuple(map(ord, value))
     if isinstance(value, datetime):

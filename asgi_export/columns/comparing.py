@@ -294,7 +294,7 @@ _ON_TEXT: Mapping[str, Compare] = dict.fromkeys(
 }
 
 _COMPARISONS: tuple[tuple[type | tuple[type, ...], Mapping[str, Compare]], ...] = (
-    (bool, {"boolean": _booleans, **dict.fromkeys(("integer", "float", "decimal"), _one_by_one)}),
+    (bool, {"boolean": _booleans, **dict.fromkeys(("integer", "float", "decimal", "text"), _one_by_one)}),
     ((int, float, Decimal), {"integer": _integers, "float": _floats, "decimal": _decimals, "text": _one_by_one}),
     (str, _ON_TEXT),
     (date, _ON_MOMENTS),

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from asgi_export.table import Filter, Operator, Row, Rows, Scalar
 from asgi_export.values.fitting import nearest_double, nearest_single
-from asgi_export.values.literals import parse_date, parse_number, parse_time, parse_timestamp
+from asgi_export.values.literals import parse_boolean, parse_date, parse_number, parse_time, parse_timestamp
 from asgi_export.values.python import TO_PYTHON, same
 from asgi_export.values.text import text_of
 
@@ -167,6 +167,10 @@ def _number(text: str) -> Any:
     return _parsed(parse_number, text)
 
 
+def _boolean(text: str) -> Any:
+    return _parsed(parse_boolean, text)
+
+
 def _exported(value: Any) -> str:
     return str(text_of(value))
 
@@ -247,7 +251,7 @@ _NUMBERS: _ByType = {
 _MOMENTS: _ByType = dict.fromkeys((date, datetime), _Compared(_moment, _moment))
 
 _BY_WANTED: tuple[tuple[type | tuple[type, ...], _ByType, _Compared], ...] = (
-    (bool, {bool: _SAME, **dict.fromkeys(_NUMBERS, _Compared(_flag, same))}, _OTHER),
+    (bool, {bool: _SAME, **dict.fromkeys(_NUMBERS, _Compared(_flag, same)), str: _Compared(_boolean, same)}, _OTHER),
     ((int, float, Decimal), {**_NUMBERS, str: _Compared(lambda text: _rank(_number(text)), _rank)}, _OTHER),
     (
         str,
