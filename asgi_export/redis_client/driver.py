@@ -15,17 +15,6 @@ from asgi_export import addresses
 from asgi_export.errors import StartupError
 from asgi_export.redis_client.options import BadAddress, expect_address, expect_host
 
-try:
-    from redis import exceptions
-    from redis.asyncio.connection import ConnectionPool
-    from redis.asyncio.retry import Retry
-    from redis.asyncio.sentinel import Sentinel
-    from redis.backoff import NoBackoff
-
-    _INSTALLED = True
-except ImportError:  # the extra is not installed
-    _INSTALLED = False
-
 Reply: TypeAlias = Any
 """A whole number, bytes, a list of those, or None; or a `ReplyError`."""
 
@@ -69,6 +58,9 @@ class RedisWire:
     """A connection of redis-py without its pool: no retries, and no time-out but that of the connect."""
 
     def __init__(self, connection: Any, reason: Callable[[Exception], str]) -> None:
+        from redis import exceptions
+
+        self._errors = exceptions
         self._connection = connection
         self._reason = reason
 
@@ -76,25 +68,25 @@ class RedisWire:
         """Connect, authenticate and select the database; for Sentinel, ask where the master is."""
         try:
             await self._connection.connect()
-        except (exceptions.RedisError, OSError) as error:
+        except (self._errors.RedisError, OSError) as error:
             raise StoreDown(self._reason(error)) from None
 
     async def send(self, commands: bytes) -> None:
         """Send packed commands; wait while the store reads none."""
         try:
             await self._connection.send_packed_command(commands, check_health=False)
-        except (exceptions.RedisError, OSError) as error:
+        except (self._errors.RedisError, OSError) as error:
             raise StoreDown(self._reason(error)) from None
 
     async def receive(self) -> Reply:
         """Return the next reply; an error reply is returned as a `ReplyError`, not raised."""
         try:
             return await self._connection.read_response()
-        except exceptions.NoScriptError as error:
+        except self._errors.NoScriptError as error:
             return UnknownScript(self._reason(error))
-        except exceptions.ResponseError as error:
+        except self._errors.ResponseError as error:
             return ReplyError(self._reason(error))
-        except (exceptions.RedisError, OSError) as error:
+        except (self._errors.RedisError, OSError) as error:
             raise StoreDown(self._reason(error)) from None
 
     async def close(self) -> None:
@@ -109,8 +101,12 @@ class Redis:
     """
 
     def __init__(self, url: str) -> None:
-        if not _INSTALLED:
-            raise StartupError(f"limit store {place_of(url)} needs redis-py: pip install 'asgi-export[redis]'")
+        try:
+            import redis.asyncio  # noqa: F401
+        except ImportError:
+            raise StartupError(
+                f"limit store {place_of(url)} needs redis-py: pip install 'asgi-export[redis]'"
+            ) from None
         self._secrets = _secrets(url)
         self._sentinels: Sequence[Any] = ()
         try:
@@ -133,6 +129,10 @@ class Redis:
             await client.aclose()
 
     def _open(self, url: str) -> Any:
+        from redis.asyncio.connection import ConnectionPool
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
         options: dict[str, Any] = {
             "protocol": 2,  # RESP 3 costs a HELLO, and nothing here needs it
             # Each call has its own bound, which allows for a loop that was held up; no time-out of the socket.
@@ -152,6 +152,8 @@ class Redis:
 
     def _open_sentinel(self, url: str, options: dict[str, Any]) -> Any:
         """Make the pool of a service's master; the login is that of the master, sentinels have options for theirs."""
+        from redis.asyncio.sentinel import Sentinel
+
         parts = urlsplit(url)
         service, _, database = parts.path.strip("/").partition("/")
         asked = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -11,7 +12,6 @@ import pytest
 from asgi_export.errors import StartupError, Unavailable
 from asgi_export.limiter.redis_store import RedisStore
 from asgi_export.limiter.sliding_window import NANOSECONDS, Rule
-from asgi_export.redis_client import driver as redis_driver
 from tests.limiter.subject import MovableClock
 from tests.redis_server import RedisServer
 
@@ -251,6 +251,6 @@ def test_an_argument_out_of_its_range_is_refused(options: dict[str, Any], messag
 
 
 def test_without_redis_py_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_driver, "_INSTALLED", False)
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(StartupError, match=r"needs redis-py: pip install 'asgi-export\[redis\]'"):
         RedisStore("redis://127.0.0.1:1/0")
