@@ -17,6 +17,7 @@ from asgi_export.settings import Settings
 from tests.conformance.servers import ENVIRONMENT, ROOT, ask, eventually, get, running
 from tests.issuer import AUDIENCE, ISSUER, SECRET, jwks_server, token
 from tests.ports import free_port
+from tests.starts import starts
 
 CSV = "/api/v1/exports/csv"
 SERVERS = pytest.mark.parametrize("server_name", ["uvicorn", "hypercorn"])
@@ -70,53 +71,51 @@ def test_a_signal_ends_it_with_0_and_without_a_traceback(
         assert 'ending="cut off"' in server.log() or 'ending="client left"' in server.log()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nope.db"], "nope.db: No such file"),
-        (["nope.xyz"], "nope.xyz: no such file; expected a SQLite file"),
-        (["LICENSE"], "LICENSE: not a kind that can be served"),
-        (["pyproject.db=tests"], "tests"),
-        (["postgresqll://me:s3cret@host/db"], "no such file"),
-        (["postgresql://me:s3cret@127.0.0.1:1/db"], "cannot be reached"),
-        (["--port", "99999"], "--port=99999: expected a port from 0 to 65535"),
-        (["--limit", "60"], "--limit=60: expected HITS/WINDOW"),
-        (["--limit", "0/1s"], "--limit=0/1s: expected HITS/WINDOW"),
-        (["--server", "gunicorn"], "--server=gunicorn: expected uvicorn or hypercorn"),
-        (["--stall-seconds", "0"], "--stall-seconds=0: expected a number of seconds above 0"),
-        (["--stall-seconds", "nan"], "--stall-seconds=nan: expected a number of seconds above 0"),
-        (["--config", "nope.toml"], "nope.toml: No such file"),
-        (["--config", "LICENSE"], "LICENSE: not TOML"),
-        (["--config", "pyproject.toml"], "pyproject.toml: unknown setting"),
-        (["--api-keys", "nope.toml"], "nope.toml: No such file"),
-        (["--api-keys", ""], "--api-keys=: expected a TOML file"),
-        (["--jwt-keys", "nope.json", "--jwt-issuer", "x"], "nope.json: No such file"),
-        (["--jwt-keys", "LICENSE", "--jwt-issuer", "x"], "LICENSE: not JSON; expected a JSON Web Key Set"),
-        (["--jwt-keys", "http://127.0.0.1:1/j", "--jwt-issuer", "x"], "Connection refused"),
-        (["--jwt-keys", "http://me:s3cret@id/j", "--jwt-issuer", "x"], "expected a file, or an address http(s)://"),
-        (["--jwt-issuer", "x"], "expected jwt_keys or jwt_secret with them"),
-        (["--host", ""], "--host=: expected an address"),
-        (["new\nline.db"], "line.db: No such file"),
-        (["x" * 5000], "no such file"),
-        (["--workers", "2"], "--limiter redis://HOST:PORT/DB"),
-        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1:3000"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_what_cannot_be_served_stops_the_start_with_one_line(arguments: list[str], message: str) -> None:
-    result = run("serve", *arguments)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-    assert "s3cret" not in result.stderr + result.stdout
+REFUSED = [
+    (["nope.db"], "nope.db: No such file"),
+    (["nope.xyz"], "nope.xyz: no such file; expected a SQLite file"),
+    (["LICENSE"], "LICENSE: not a kind that can be served"),
+    (["pyproject.db=tests"], "tests"),
+    (["postgresqll://me:s3cret@host/db"], "no such file"),
+    (["postgresql://me:s3cret@127.0.0.1:1/db"], "cannot be reached"),
+    (["--port", "99999"], "--port=99999: expected a port from 0 to 65535"),
+    (["--limit", "60"], "--limit=60: expected HITS/WINDOW"),
+    (["--limit", "0/1s"], "--limit=0/1s: expected HITS/WINDOW"),
+    (["--server", "gunicorn"], "--server=gunicorn: expected uvicorn or hypercorn"),
+    (["--stall-seconds", "0"], "--stall-seconds=0: expected a number of seconds above 0"),
+    (["--stall-seconds", "nan"], "--stall-seconds=nan: expected a number of seconds above 0"),
+    (["--config", "nope.toml"], "nope.toml: No such file"),
+    (["--config", "LICENSE"], "LICENSE: not TOML"),
+    (["--config", "pyproject.toml"], "pyproject.toml: unknown setting"),
+    (["--api-keys", "nope.toml"], "nope.toml: No such file"),
+    (["--api-keys", ""], "--api-keys=: expected a TOML file"),
+    (["--jwt-keys", "nope.json", "--jwt-issuer", "x"], "nope.json: No such file"),
+    (["--jwt-keys", "LICENSE", "--jwt-issuer", "x"], "LICENSE: not JSON; expected a JSON Web Key Set"),
+    (["--jwt-keys", "http://127.0.0.1:1/j", "--jwt-issuer", "x"], "Connection refused"),
+    (["--jwt-keys", "http://me:s3cret@id/j", "--jwt-issuer", "x"], "expected a file, or an address http(s)://"),
+    (["--jwt-issuer", "x"], "expected jwt_keys or jwt_secret with them"),
+    (["--host", ""], "--host=: expected an address"),
+    (["new\nline.db"], "line.db: No such file"),
+    (["x" * 5000], "no such file"),
+    (["--workers", "2"], "--limiter redis://HOST:PORT/DB"),
+    (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1:3000"),
+]
+
+
+def test_what_cannot_be_served_stops_the_start_with_one_line() -> None:
+    results = starts([["serve", *arguments] for arguments, _ in REFUSED])
+    for (arguments, message), result in zip(REFUSED, results, strict=True):
+        assert result.returncode == 2, arguments
+        assert message in result.stderr
+        assert len(result.stderr.splitlines()) == 1, result.stderr
+        assert "s3cret" not in result.stderr + result.stdout
 
 
 def test_a_file_that_is_no_database_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "bad.db").write_bytes(b"no database" * 100)
     (tmp_path / "bad.parquet").write_bytes(b"no parquet" * 100)
-    for name in ("bad.db", "bad.parquet"):
-        result = run("serve", str(tmp_path / name))
+    names = ("bad.db", "bad.parquet")
+    for name, result in zip(names, starts([["serve", str(tmp_path / name)] for name in names]), strict=True):
         assert (result.returncode, len(result.stderr.splitlines())) == (2, 1), result.stderr
         assert name in result.stderr
 
@@ -246,5 +245,4 @@ def test_a_key_to_hash_must_be_there() -> None:
 
 def test_python_m_and_the_version() -> None:
     assert re.fullmatch(r"asgi-export \d+\.\d+\.\d+\n", run("--version").stdout)
-    assert run().returncode == 2
-    assert run("serve", "--bogus").returncode == 2
+    assert [result.returncode for result in starts([[], ["serve", "--bogus"]])] == [2, 2]
