@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,15 @@ def configured(*, examples: int = 5, key: str = "", **changes: Any) -> Schemathe
             "checks": {name: {"expected-statuses": found} for name, found in statuses.items()},
         }
     )
+
+
+def part_of(schema: Any, *exports: str) -> Any:
+    """The description of `csv`, where links lead, of these exports (`{dataset}.arrow`), and of every other page.
+
+    The other exports have the same parameters and answers; a run of all of them says so once, in raw ASGI.
+    """
+    names = "|".join(map(re.escape, ("csv", *exports)))
+    return schema.include(path_regex=rf"/({names}|openapi\.json|healthz|readyz|)$")
 
 
 @dataclass(slots=True)
