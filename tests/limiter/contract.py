@@ -5,10 +5,13 @@ The memory store, a shared store and every mutant go through the same list, `CON
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from random import Random
+from typing import TypeVar
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from asgi_export.limiter.sliding_window import NANOSECONDS, Decision, Rule
@@ -26,9 +29,37 @@ PAIR = (Rule(2, SHORT_NS), Rule(4, LONG_NS, "long"))
 LONGER_FIRST = (Rule(4, LONG_NS), Rule(2, SHORT_NS, "short"))
 PLANS = (ONE, THREE, FIVE, SLOW, PAIR, LONGER_FIRST)
 
-STEADY = settings(
-    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
-)
+PHASES: ContextVar[Sequence[Phase]] = ContextVar("PHASES", default=(Phase.explicit, Phase.generate, Phase.shrink))
+
+Trial = TypeVar("Trial", bound=Callable[..., None])
+
+
+def _steady(trial: Trial) -> Trial:
+    """Have hypothesis try the same examples each time."""
+    with_settings = settings(
+        max_examples=150,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=PHASES.get(),
+    )
+    return with_settings(trial)
+
+
+STEADY = _steady
+"""In capitals as ever: hypothesis makes its choices by the source of a test, decorators included."""
+
+
+@contextmanager
+def unshrunk() -> Iterator[None]:
+    """Let the first example that fails be enough, as for a mutant: nobody reads the smallest one."""
+    token = PHASES.set((Phase.generate,))
+    try:
+        yield
+    finally:
+        PHASES.reset(token)
+
 
 Move = tuple[int, int]
 """Windows and ticks to go on by."""
