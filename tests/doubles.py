@@ -62,6 +62,23 @@ def communicator(app: Any, scope: Any) -> Any:
     return ApplicationCommunicator(app, scope)  # type: ignore[no-untyped-call]
 
 
+def lifespan_of(app: Any) -> list[Any]:
+    """What an application answers to start-up and, where that did not fail, to shut-down; then it has returned."""
+
+    async def serve() -> list[Any]:
+        server, answers = communicator(app, {"type": "lifespan"}), list[Any]()
+        for event in ("startup", "shutdown"):
+            await server.send_input({"type": f"lifespan.{event}"})
+            answers.append(await server.receive_output(timeout=20))
+            if answers[0]["type"] == "lifespan.startup.failed":
+                break
+        await server.wait(timeout=20)
+        assert await server.receive_nothing(timeout=0)
+        return answers
+
+    return asyncio.run(serve())
+
+
 class Turns:
     """Counts the turns of the loop while it is entered; `at_turn` is called at each."""
 

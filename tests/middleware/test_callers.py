@@ -15,6 +15,7 @@ from asgi_export.access.key_file import KeyFile
 from asgi_export.access.plans import digest_of
 from asgi_export.asgi.pump import BrokenOff
 from asgi_export.middleware.callers import ApiKeys
+from tests.doubles import communicator, http_scope
 
 KEYS = """
 [plans.full]
@@ -66,26 +67,11 @@ def service(tmp_path: Path, *datasets: Any) -> ApiKeys:
 async def get(
     app: ApiKeys, path: str = "/api/v1/exports/csv", query: str = "", headers: Any = (), client: str = "192.0.2.1"
 ) -> tuple[int, dict[bytes, bytes], bytes]:
-    sent: list[Any] = []
-    waiting = asyncio.Event()
-
-    async def receive() -> Any:
-        await waiting.wait()
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope: Any = {
-        "type": "http",
-        "method": "GET",
-        "path": path,
-        "query_string": query.encode(),
-        "headers": list(headers),
-        "client": (client, 1),
-    }
-    await app(scope, receive, send)
-    body = b"".join(message.get("body", b"") for message in sent[1:])
-    return sent[0]["status"], dict(sent[0]["headers"]), body
+    server = communicator(app, http_scope(path, query, headers=list(headers), client=(client, 1)))
+    await server.send_input({"type": "http.request"})
+    await server.wait(timeout=20)
+    head, *parts = [await server.receive_output() for _ in range(server.output_queue.qsize())]
+    return head["status"], dict(head["headers"]), b"".join(part["body"] for part in parts)
 
 
 def test_without_a_key_there_is_nothing(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from asgi_export.middleware.metrics_live import KINDS, Kind
 from asgi_export.middleware.rate_limit import ADMISSION, Admission
 from asgi_export.sources.postgres.source import PostgresSource
 from tests.conformance.servers import ENVIRONMENT, ROOT, eventually
-from tests.doubles import Client, http_scope
+from tests.doubles import Client, http_scope, lifespan_of
 
 
 class Told:
@@ -157,19 +157,9 @@ def test_the_lifespan_begins_and_ends_it() -> None:
             self.events.append("stop")
 
     metrics = Noted()
-    messages = iter(["lifespan.startup", "lifespan.shutdown"])
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": next(messages)}
-
-    async def send(message: Any) -> None:
-        sent.append(message["type"])
-
-    app = Observe(ExportApp([SimulatedDataset()]), metrics=metrics)
-    asyncio.run(app({"type": "lifespan"}, receive, send))
+    answers = lifespan_of(Observe(ExportApp([SimulatedDataset()]), metrics=metrics))
     assert metrics.events == ["start", "stop"]
-    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert [answer["type"] for answer in answers] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
 @pytest.mark.parametrize(

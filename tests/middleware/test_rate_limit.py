@@ -12,7 +12,7 @@ from asgi_export import ExportApp, MemoryStore, Observe, RateLimit, Rule, Simula
 from asgi_export.errors import Unavailable
 from asgi_export.limiter.sliding_window import Decision
 from asgi_export.middleware.rate_limit import stored_key
-from tests.doubles import Client, http_scope
+from tests.doubles import Client, http_scope, lifespan_of
 
 ITEM = r'"[ !#-\[\]-~]*"(?:;[a-z]+=\d+)+'
 """A string item with integer parameters. RFC 9651 §4.2."""
@@ -138,20 +138,6 @@ def test_what_is_no_http_passes() -> None:
     asyncio.run(scenario())
 
 
-class LifespanServer:
-    """Says start-up, waits for the answer, says shut-down."""
-
-    def __init__(self) -> None:
-        self.sent: list[Any] = []
-        self._next = iter(["lifespan.startup", "lifespan.shutdown"])
-
-    async def receive(self) -> Any:
-        return {"type": next(self._next)}
-
-    async def send(self, message: Any) -> None:
-        self.sent.append(message)
-
-
 class StoreWithEvents(MemoryStore):
     """Notes what is asked of it; fails to start when told so."""
 
@@ -175,16 +161,15 @@ class StoreWithEvents(MemoryStore):
 
 
 def test_the_store_lives_with_the_application() -> None:
-    store, server = StoreWithEvents(), LifespanServer()
-    asyncio.run(Observe(limited(store=store))({"type": "lifespan"}, server.receive, server.send))
-    assert [message["type"] for message in server.sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    store = StoreWithEvents()
+    answers = lifespan_of(Observe(limited(store=store)))
+    assert [message["type"] for message in answers] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert store.events == ["start", "close"]
 
 
 def test_a_store_that_cannot_start_fails_the_start_with_its_reason() -> None:
-    store, server = StoreWithEvents(broken=True), LifespanServer()
-    asyncio.run(limited(store=store)({"type": "lifespan"}, server.receive, server.send))
-    assert server.sent == [{"type": "lifespan.startup.failed", "message": "no store"}]
+    answers = lifespan_of(limited(store=StoreWithEvents(broken=True)))
+    assert answers == [{"type": "lifespan.startup.failed", "message": "no store"}]
 
 
 def test_a_store_that_does_not_answer_is_a_503() -> None:
