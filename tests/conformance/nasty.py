@@ -22,10 +22,10 @@ def note(event: str) -> None:
 
 
 @dataset(columns=COLUMNS)
-async def failing() -> AsyncIterator[tuple[int, str]]:
+async def failing() -> AsyncIterator[list[tuple[int, str]]]:
     try:
-        for number in range(20_000):
-            yield (number, TEXT)
+        for first in range(0, 20_000, 1000):
+            yield [(number, TEXT) for number in range(first, first + 1000)]
         raise RuntimeError("the disk is on fire")
     finally:
         note("failing closed")

@@ -71,9 +71,9 @@ def _listens(server: Server) -> bool:
     return False
 
 
-@pytest.fixture
-def behind(redis_server: RedisServer, tmp_path: Path) -> Iterator[Behind]:
-    path = tmp_path / "shop.db"
+@contextlib.contextmanager
+def set_up(redis_server: RedisServer, folder: Path) -> Iterator[Behind]:
+    path = folder / "shop.db"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript(
             """
@@ -87,11 +87,18 @@ def behind(redis_server: RedisServer, tmp_path: Path) -> Iterator[Behind]:
     command = ["asgi_export", "serve", str(path), "simulated", "--port", "0", *options]
     environ = {"ASGI_EXPORT_STORE_BOUND_SECONDS": "5", "ASGI_EXPORT_INSTANCES": "4"}
     with (
-        running(command, tmp_path / "one", environ=environ) as one,
-        running(command, tmp_path / "other", environ=environ) as other,
-        running_nginx(tmp_path, (one, other)) as nginx,
+        running(command, folder / "one", environ=environ) as one,
+        running(command, folder / "other", environ=environ) as other,
+        running_nginx(folder, (one, other)) as nginx,
     ):
         yield Behind(nginx, (one, other))
+
+
+@pytest.fixture(scope="module")
+def behind(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
+    """Shared: each test asks with keys of its own."""
+    with set_up(redis_server, tmp_path_factory.mktemp("behind")) as found:
+        yield found
 
 
 @pytest.mark.slow
@@ -113,17 +120,17 @@ def test_a_broken_export_is_broken_behind_the_proxy_too(behind: Behind, coding: 
 
 
 @pytest.mark.slow
-def test_a_restart_is_not_seen_by_clients(behind: Behind) -> None:
+def test_a_restart_is_not_seen_by_clients(redis_server: RedisServer, tmp_path: Path) -> None:
     """The other instance is asked where one is ending, or gone."""
-    first, _ = behind.instances
-    slow = connect(behind.nginx, receive_buffer=4096)
-    with slow:  # an export that runs keeps the first or the other instance draining for a while
-        slow.sendall(b"GET /api/v1/exports/csv?dataset=simulated&total=100000000 HTTP/1.1\r\nHost: x\r\n\r\n")
-        slow.recv(100)
-        first.process.terminate()
-        target = "/api/v1/exports/csv?dataset=orders&apiKey=restart"
-        statuses = Counter(get(behind.nginx, target).status for _ in range(20))
-    assert statuses == {200: 20}
-    first.stopped = True
-    assert first.process.wait(20) == 0
-    assert get(behind.nginx, target).status == 200
+    with set_up(redis_server, tmp_path) as behind:
+        first, _ = behind.instances
+        with connect(behind.nginx, receive_buffer=4096) as slow:  # keeps the first or the other draining for a while
+            slow.sendall(b"GET /api/v1/exports/csv?dataset=simulated&total=100000000 HTTP/1.1\r\nHost: x\r\n\r\n")
+            slow.recv(100)
+            first.process.terminate()
+            target = "/api/v1/exports/csv?dataset=orders&apiKey=restart"
+            statuses = Counter(get(behind.nginx, target).status for _ in range(20))
+        assert statuses == {200: 20}
+        first.stopped = True
+        assert first.process.wait(20) == 0
+        assert get(behind.nginx, target).status == 200

@@ -33,7 +33,7 @@ ROWS = 30_000
 BUFFERED = f"{CSV}?total=3500"
 """180 KB: of a client that does not read the system takes 128 KB, and the server the rest, and it is over."""
 
-DRAIN_SECONDS = 5
+DRAIN_SECONDS = 3
 LONG_SECONDS = 600
 """Longer than any test waits."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import sqlite3
 import subprocess
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,38 +33,48 @@ def downloaded(flights_db: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return made_once(tmp_path_factory, "download", download)
 
 
-@pytest.fixture(scope="module")
-def rows(flights_db: Path) -> list[tuple[Any, ...]]:
-    connection = sqlite3.connect(flights_db)
-    try:
-        return connection.execute(f"SELECT * FROM {TABLE}").fetchall()
-    finally:
-        connection.close()
+@contextlib.contextmanager
+def selected(flights_db: Path, expression: str) -> Iterator[sqlite3.Cursor]:
+    """Every row of the table, each column as the expression has it."""
+    columns = ", ".join([expression.format(f'"{name}"') for name in COLUMNS])
+    with contextlib.closing(sqlite3.connect(flights_db)) as connection:
+        yield connection.execute(f"SELECT {columns} FROM {TABLE}")
 
 
-def test_csv_reads_it_back_equal(downloaded: Path, rows: list[tuple[Any, ...]]) -> None:
-    with (downloaded / "flights.csv").open(newline="", encoding="utf-8") as file:
-        reader: Iterator[list[str]] = csv.reader(file, strict=True)
-        assert len(next(reader)) == len(COLUMNS)
-        count = 0
-        for row in rows:
-            assert next(reader) == ["" if value is None else str(value) for value in row]
-            count += 1
-        assert list(islice(reader, 1)) == []
-    assert count == ROWS
+def same(found: Iterable[Sequence[Any]], expected: Iterable[tuple[Any, ...]]) -> int:
+    """How many rows there are, which are equal one by one."""
+    count = 0
+    for row, other in zip(found, expected, strict=True):
+        assert tuple(row) == other
+        count += 1
+    return count
 
 
-def test_polars_reads_it_back_equal(downloaded: Path, rows: list[tuple[Any, ...]]) -> None:
+TEXT = "coalesce(CAST({0} AS TEXT), '')"
+"""What CSV has."""
+
+
+def test_csv_reads_it_back_equal(downloaded: Path, flights_db: Path) -> None:
+    with (
+        (downloaded / "flights.csv").open(newline="", encoding="utf-8") as file,
+        selected(flights_db, TEXT) as expected,
+    ):
+        reader = csv.reader(file, strict=True)
+        assert next(reader) == list(COLUMNS)
+        assert same(reader, expected) == ROWS
+
+
+def test_polars_reads_it_back_equal(downloaded: Path, flights_db: Path) -> None:
     frame = pl.read_csv(downloaded / "flights.csv", infer_schema_length=None)
+    with selected(flights_db, "nullif({0}, '')") as expected:
+        assert same(frame.iter_rows(), expected) == ROWS
+
+
+def test_pandas_reads_the_texts_that_polars_reads(downloaded: Path) -> None:
+    path = downloaded / "flights.csv"
+    frame = pl.from_pandas(pd.read_csv(path, dtype=str, keep_default_na=False))
+    assert frame.equals(pl.read_csv(path, infer_schema=False).fill_null(""))
     assert frame.shape == (ROWS, len(COLUMNS))
-    expected = [tuple(None if value == "" else value for value in row) for row in rows]
-    assert frame.rows() == expected
-
-
-def test_pandas_reads_it_back_equal(downloaded: Path, rows: list[tuple[Any, ...]]) -> None:
-    frame = pd.read_csv(downloaded / "flights.csv", dtype=str, keep_default_na=False)
-    expected = [tuple("" if value is None else str(value) for value in row) for row in rows]
-    assert list(frame.itertuples(index=False, name=None)) == expected
 
 
 def test_the_sqlite_shell_reads_it_back_equal(downloaded: Path, flights_db: Path, tmp_path: Path) -> None:
@@ -72,17 +82,16 @@ def test_the_sqlite_shell_reads_it_back_equal(downloaded: Path, flights_db: Path
     columns = ", ".join(f'"{name}" TEXT' for name in COLUMNS)
     script = f'CREATE TABLE copied ({columns});\n.import --csv --skip 1 "{downloaded / "flights.csv"}" copied\n'
     subprocess.run(["sqlite3", str(copy)], input=script, text=True, check=True, timeout=120)
-    connection = sqlite3.connect(copy)
-    try:
+    with contextlib.closing(sqlite3.connect(copy)) as connection:
         connection.execute("ATTACH ? AS source", (str(flights_db),))
-        texts = ", ".join(f"coalesce(CAST(\"{name}\" AS TEXT), '')" for name in COLUMNS)
+        texts = ", ".join([TEXT.format(f'"{name}"') for name in COLUMNS])
         query = f"SELECT count(*) FROM (SELECT {texts} FROM source.{TABLE} EXCEPT SELECT * FROM copied)"
         assert connection.execute(query).fetchone() == (0,)
         assert connection.execute("SELECT count(*) FROM copied").fetchone() == (ROWS,)
-    finally:
-        connection.close()
 
 
-def test_parquet_and_ndjson_read_back_equal(downloaded: Path, rows: list[tuple[Any, ...]]) -> None:
-    assert pl.read_parquet(downloaded / "flights.parquet").rows() == rows
-    assert pl.read_ndjson(downloaded / "flights.ndjson", infer_schema_length=None).rows() == rows
+def test_parquet_and_ndjson_read_back_equal(downloaded: Path, flights_db: Path) -> None:
+    parquet = pl.read_parquet(downloaded / "flights.parquet")
+    with selected(flights_db, "{0}") as expected:
+        assert same(parquet.iter_rows(), expected) == ROWS
+    assert pl.read_ndjson(downloaded / "flights.ndjson", infer_schema_length=None).equals(parquet)

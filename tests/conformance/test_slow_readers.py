@@ -26,7 +26,7 @@ DATABASE = "slow_readers"
 LONG_SECONDS = 600
 """Longer than any test waits."""
 
-BOUNDS = {"stalled": (2, LONG_SECONDS), "client left": (LONG_SECONDS, LONG_SECONDS), "cut off": (LONG_SECONDS, 3)}
+BOUNDS = {"stalled": (1, LONG_SECONDS), "client left": (LONG_SECONDS, LONG_SECONDS), "cut off": (LONG_SECONDS, 2)}
 """Seconds for a stall and in all, by the ending that a test is after: no other bound comes first."""
 
 POOL = 10

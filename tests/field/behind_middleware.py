@@ -22,9 +22,9 @@ from tests.conformance.nasty import COLUMNS, endless, failing, slow
 
 @dataset(columns=COLUMNS)
 async def failing_late() -> AsyncIterator[list[tuple[int, str]]]:
-    """Fails when typed formats have sent their first group."""
-    for first in range(0, 200_000, 1000):
-        yield [(number, f"{number:050}") for number in range(first, first + 1000)]
+    """Fails when typed formats have sent their first group, of 16 MiB."""
+    for first in range(0, 4400, 100):
+        yield [(number, f"{number:04000}") for number in range(first, first + 100)]
     raise RuntimeError("the disk is on fire")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -196,24 +197,27 @@ def test_serve_says_the_delimiter_once_and_serves_the_columns(tmp_path: Path) ->
         assert server.log().count("the delimiter is ';', by its header") == 1
 
 
-HEADER_BOMB = b"a" * (32 * 1024 * 1024)
+BOMBS: dict[str, Callable[[int], bytes]] = {
+    "record": lambda bound: b"a\n" + b"x" * (4 * bound),
+    "quoted record": lambda bound: b'a\n"' + b"x\n" * (2 * bound),
+    "header": lambda bound: b"a" * (2 * bound),
+    "empty lines": lambda bound: b"\n" * (4 * bound),
+    "quotes": lambda bound: b'"' * (2 * bound + 1),
+    "columns": lambda _: b",".join([b"c%d" % place for place in range(150_000)]) + b"\n",
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "data",
-    [
-        b"a\n" + b"x" * (64 * 1024 * 1024),
-        b'a\n"' + b"x\n" * (32 * 1024 * 1024),
-        HEADER_BOMB,
-        b"\n" * (64 * 1024 * 1024),
-        b'"' * (32 * 1024 * 1024 + 1),
-        b",".join([b"c%d" % place for place in range(150_000)]) + b"\n",
-    ],
-    ids=["record", "quoted record", "header", "empty lines", "quotes", "columns"],
+    ("name", "bound"),
+    [("record", delimited.MAX_RECORD_BYTES), *[(name, 4 * delimited.BLOCK_BYTES) for name in BOMBS]],
 )
-def test_a_bomb_is_refused_in_bounded_memory(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(data, 1))
+def test_a_bomb_is_refused_in_bounded_memory(
+    tmp_path: Path, name: str, bound: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One at the real bound, and each where the bound is four blocks."""
+    monkeypatch.setattr(delimited, "MAX_RECORD_BYTES", bound)
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(BOMBS[name](bound), 1))
     with pytest.raises((StartupError, SourceFailed)) as raised:
         read(started(tmp_path / "t.csv.gz"))
     assert len(str(raised.value)) < 300

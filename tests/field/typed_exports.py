@@ -77,6 +77,5 @@ def every_reader(data: bytes, name: str, folder: Path) -> dict[str, list[dict[st
 
 
 def _by_duckdb(path: Path, table: pa.Table | None) -> list[dict[str, Any]]:
-    with duckdb.connect() as connection:
-        relation = connection.read_parquet(str(path)) if table is None else connection.from_arrow(table)
-        return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
+    relation = duckdb.read_parquet(str(path)) if table is None else duckdb.from_arrow(table)
+    return [dict(zip(relation.columns, row, strict=True)) for row in relation.fetchall()]
