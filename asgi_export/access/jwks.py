@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.error import HTTPError
@@ -252,8 +251,9 @@ class JwksAddress:
             reason = f"no answer within {self._seconds:g} seconds"
         except HTTPError as error:
             reason = f"status {error.code}"
-        except (OSError, ValueError, HTTPException, RuntimeError) as error:  # the last one: no thread can be started
-            reason = ascii(str(getattr(error, "reason", error)))[1:-1][:200] or type(error).__name__
+        except Exception as error:  # whatever it is, requests go on with the old keys
+            text = str(getattr(error, "reason", error))[:200] or type(error).__name__
+            reason = text if text.isprintable() else ascii(text)[1:-1]
         raise StartupError(f"{redacted(self._address)}: {reason}")
 
 

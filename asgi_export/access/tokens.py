@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
@@ -19,8 +18,6 @@ from asgi_export.access.jwks import ALGORITHMS, Jwks, KeySet, open_jwks
 from asgi_export.caller import Caller
 from asgi_export.errors import Header, StartupError, Unauthorized
 from asgi_export.extras import extra
-
-logger = logging.getLogger("asgi_export.keys")
 
 MAX_TOKEN_CHARACTERS = 16 * 1024
 """Half of what header fields may have; an issuer that lists two hundred groups needs 10 KB."""
@@ -143,7 +140,7 @@ class Tokens:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["exp"]},
             )
-        except Exception as error:  # what a library raises on a stranger's text is his, whatever it is
+        except Exception as error:  # the text is a stranger's: whatever it raises, it is refused
             raise _invalid(_reason(error)) from None
 
     def _caller(self, claims: Mapping[str, Any]) -> Caller:
