@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asgi_export.sources.files.batch_bounds import BATCH_BYTES, BATCH_ROWS
-from asgi_export.sources.files.parquet import FIRST_ROWS
+from asgi_export.sources.files.parquet_columns import FIRST_ROWS
 from asgi_export.sources.files.source import FileSource
 from asgi_export.table import Selection
 

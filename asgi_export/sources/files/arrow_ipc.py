@@ -13,6 +13,7 @@ from pyarrow import ipc
 
 from asgi_export.sources.files.batch_bounds import batch_rows
 from asgi_export.sources.files.damage import check_batch
+from asgi_export.sources.files.where import NO_ROWS, Where, kept
 
 
 class ArrowIpc:
@@ -26,16 +27,37 @@ class ArrowIpc:
         """Return the columns as the file declares them."""
         return _reader(file, []).schema
 
-    def batches(self, file: Any, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]:
-        """Return the record batches, cut into bounded ones without a copy."""
+    def batches(
+        self, file: Any, names: Sequence[str], limit: int | None, where: Where | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Return the record batches, cut into bounded ones without a copy.
+
+        In the file format the columns of the filters are read first, and the others of a record batch only if one of
+        its rows is wanted.
+        """
         rows = batch_rows(len(names), 1, limit)
-        for batch in _batches(_reader(file, names)):
-            check_batch(batch)
-            for start in range(0, batch.num_rows, rows):
+        found = _wanted(file, names, where) if where else map(check_batch, _batches(_reader(file, names)))
+        for batch in found:
+            for start in range(0, max(1, batch.num_rows), rows):
                 yield batch.slice(start, rows)
 
 
+def _wanted(file: Any, names: Sequence[str], where: Where) -> Iterator[pa.RecordBatch]:
+    first = _reader(file, where.names)
+    if not isinstance(first, ipc.RecordBatchFileReader):
+        yield from where.rows(map(check_batch, first))
+        return
+    then = _reader(file, names)
+    for place in range(first.num_record_batches):
+        mask = where.mask(check_batch(first.get_batch(place)))
+        if mask.true_count:
+            yield from kept(check_batch(then.get_batch(place)), mask)
+        else:
+            yield NO_ROWS
+
+
 def _reader(file: Any, names: Sequence[str]) -> Any:
+    file.seek(0)
     if file.read(6) != b"ARROW1":
         file.seek(0)
         return ipc.open_stream(file)

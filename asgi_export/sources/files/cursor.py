@@ -15,19 +15,21 @@ import pyarrow as pa
 from asgi_export.columns.shared_values import cut
 from asgi_export.errors import LASTING, SourceFailed, Unavailable
 from asgi_export.sources.files.damage import DAMAGE
-from asgi_export.sources.files.int96 import differ_in_units_only
 from asgi_export.sources.files.kinds import Kind
 from asgi_export.sources.files.listing import Entry, FileChanged, OpenFile, Place
+from asgi_export.sources.files.where import NOWHERE, Where, conformed
 
 
 class Reader(Protocol):
     """Read one file of an export, for the selected `names`.
 
-    `open` returns which columns the file has, and its batches of all names; empty batches are skipped.
+    `open` returns which columns the file has, and its batches; empty batches are skipped. Files that `wants` refuses
+    are not opened.
     """
 
     @property
     def names(self) -> Sequence[str]: ...
+    def wants(self, entry: Entry) -> bool: ...
     def open(self, file: OpenFile, limit: int | None) -> tuple[set[str], Iterator[Any]]: ...
 
 
@@ -53,9 +55,12 @@ class FileCursor:
 
     def __enter__(self) -> Iterator[Any]:
         try:
-            self._waiting = self._place.entries()[::-1]
+            entries = self._place.entries()
         except OSError as error:
             raise self._failure(error) from error
+        self._waiting = [entry for entry in reversed(entries) if self._reader.wants(entry)]
+        if len(self._waiting) < len(entries):
+            self._missing = set()  # the others may have it
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -143,49 +148,44 @@ def may_pass(error: Exception, *, local: bool) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ColumnReader:
-    """Read record batches of `fields`. A column that a file lacks is null, or the value of its partition.
+    """Read record batches of `fields`, of the rows that are wanted.
 
-    A timestamp that its field cannot hold has another type, which can.
+    A column that a file lacks is null, or the value of its partition. A timestamp that its field cannot hold has
+    another type, which can. The values of `folders` are those of a file's partition, whatever is in the file.
     """
 
     kind: Kind
     fields: pa.Schema
+    where: Where | None = None
+    folders: frozenset[str] = frozenset()
 
     @property
     def names(self) -> Sequence[str]:
-        return [field.name for field in self.fields]
+        return [*dict.fromkeys([*self.fields.names, *(self.where.names if self.where else ())])]
+
+    def wants(self, entry: Entry) -> bool:
+        """Return whether a file may have a wanted row, by its folders."""
+        return self.where is None or self.where.beside(self.folders, dict(entry.partition)) is not NOWHERE
 
     def open(self, file: OpenFile, limit: int | None) -> tuple[set[str], Iterator[pa.RecordBatch]]:
         """Return the columns and batches of one file. Raises `pa.ArrowInvalid` if a value does not fit its field."""
         found = set(self.kind.schema(file.content()).names)
-        wanted = [name for name in self.names if name in found]
-        batches = self.kind.batches(file.content(), wanted or sorted(found)[:1], limit)
-        return found, self._conform(batches, dict(file.entry.partition))
+        partition = dict(file.entry.partition)
+        where = self.where and self.where.beside(set(self.where.names) - found, partition)
+        if where is NOWHERE:
+            return found, iter(())
+        wanted = [name for name in self.fields.names if name in found]
+        some = wanted or (list(where.names) if where else sorted(found)[:1])
+        batches = self.kind.batches(file.content(), some, None if where else limit, where)
+        return found, self._conform(batches, partition)
 
     def _conform(
         self, batches: Iterator[pa.RecordBatch], partition: Mapping[str, str | None]
     ) -> Iterator[pa.RecordBatch]:
         for batch in chain.from_iterable(map(cut, batches)):
-            columns = [_column(batch, field, partition) for field in self.fields]
+            if not batch.num_rows:
+                yield batch
+                continue
+            columns = [conformed(batch, field, partition) for field in self.fields]
             fields = [field.with_type(column.type) for field, column in zip(self.fields, columns, strict=True)]
             yield pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
-
-
-def _column(batch: pa.RecordBatch, field: pa.Field, partition: Mapping[str, str | None]) -> pa.Array:
-    """Convert one column to the dataset's type; if that cannot hold a timestamp, to a type that can.
-
-    Raises `pa.ArrowInvalid` if a value would be lost.
-    """
-    place = batch.schema.get_field_index(field.name)
-    if place < 0:
-        value = pa.scalar(partition.get(field.name), pa.string()).cast(field.type)
-        return pa.repeat(value, batch.num_rows)
-    column = batch.column(place)
-    if column.type == field.type:
-        return column
-    try:
-        return column.cast(field.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):  # the message quotes the value
-        if differ_in_units_only(column.type, field.type):
-            return column
-        raise pa.ArrowInvalid(f"{field.name!r}: a value of {column.type} does not fit {field.type}") from None

@@ -24,7 +24,8 @@ from asgi_export.sources.files.listing import Entry, NotPlainFiles, Place, find_
 from asgi_export.sources.files.location import SERVED
 from asgi_export.sources.files.options import Pairs, read_options
 from asgi_export.sources.files.text_kinds import common_kinds
-from asgi_export.table import Column, Selection
+from asgi_export.sources.files.where import where_of
+from asgi_export.table import Column, Selection, Task
 
 SAMPLED_FILES = 20
 """Files whose first records say of which kinds the columns are."""
@@ -45,7 +46,10 @@ class FileDataset:
     """What was found out about the files and not told, for the operator."""
     kinds: Mapping[str, ValueKind] = field(default_factory=dict)
     """The kinds of columns of text, where they are not that of their type."""
+    folders: frozenset[str] = frozenset()
+    """Columns that only folders have."""
     same_for_all: ClassVar[bool] = True
+    applies: ClassVar[frozenset[Task]] = frozenset({"filters"})
 
     @property
     def columns(self) -> Sequence[Column]:
@@ -59,9 +63,10 @@ class FileDataset:
         return None
 
     def open(self, selection: Selection) -> FileCursor:
-        """Return a cursor over the selected columns, in the order of the selection."""
+        """Return a cursor over the selected columns, in their order, and the rows that the filters want."""
         fields = pa.schema([self.schema.field(name) for name in selection.columns])
-        return FileCursor(self.name, self.place, ColumnReader(self.kind, fields), selection.limit)
+        reader = ColumnReader(self.kind, fields, where_of(selection.filters, self.schema), self.folders)
+        return FileCursor(self.name, self.place, reader, selection.limit)
 
 
 def open_dataset(location: str, name: str, options: Pairs = ()) -> FileDataset | JsonDataset:
@@ -78,12 +83,12 @@ def open_dataset(location: str, name: str, options: Pairs = ()) -> FileDataset |
     if isinstance(kind, JsonLines):
         return _json_dataset(name, place, entries, kind)
     schemas = [(entry, _schema(place, entry, kind)) for entry in entries]
-    schema = _with_partitions(place, _unify(place, schemas), entries)
+    schema = _unify(place, schemas)
+    whole = _with_partitions(place, schema, entries)
+    found = FileDataset(name, place, kind, whole, folders=frozenset(whole.names).difference(schema.names))
     if not isinstance(kind, Delimited):
-        return FileDataset(name, place, kind, schema)
-    return FileDataset(
-        name, place, kind, schema, _remarks(place, entries, kind), _kinds(place, entries, kind, schema)
-    )
+        return found
+    return replace(found, remarks=_remarks(place, entries, kind), kinds=_kinds(place, entries, kind, whole))
 
 
 def _kinds(place: Place, entries: Sequence[Entry], kind: Delimited, schema: pa.Schema) -> Mapping[str, ValueKind]:

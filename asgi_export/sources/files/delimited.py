@@ -23,6 +23,7 @@ from asgi_export.sources.files.options import UTF8
 from asgi_export.sources.files.records import Records
 from asgi_export.sources.files.text import Readable, open_text
 from asgi_export.sources.files.text_kinds import kinds_of
+from asgi_export.sources.files.where import Where
 
 BLOCK_BYTES = 512 * 1024
 MAX_RECORD_BYTES = 16 * 1024 * 1024
@@ -69,11 +70,14 @@ class Delimited:
                 break
         return pa.schema([(name, pa.string()) for name in reader.names])
 
-    def batches(self, file: Readable, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, file: Readable, names: Sequence[str], limit: int | None, where: Where | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """Read block after block, each one on demand."""
         reader = _Reader(self, file)
-        for block in reader.blocks:
-            yield from reader.parse(block, names)
+        columns = list(dict.fromkeys([*names, *(where.names if where else ())]))
+        batches = chain.from_iterable(reader.parse(block, columns) for block in reader.blocks)
+        yield from where.rows(batches) if where else batches
 
     def find_kinds(self, file: Readable) -> dict[str, Kind]:
         """Find the kinds of the columns by the first records."""

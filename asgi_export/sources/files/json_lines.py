@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from asgi_export.sources.files.cursor import FileCursor
-from asgi_export.sources.files.listing import OpenFile, Place
+from asgi_export.sources.files.listing import Entry, OpenFile, Place
 from asgi_export.sources.files.text import Readable, open_text
 from asgi_export.table import Column, JsonText, Row, Selection
 
@@ -109,6 +109,10 @@ class JsonReader:
     names: Sequence[str]
     known: frozenset[str]
     partitions: Mapping[str, type]
+
+    def wants(self, _: Entry) -> bool:
+        """Any file may have any row: a key of a line may be that of a folder too."""
+        return True
 
     def open(self, file: OpenFile, limit: int | None) -> tuple[set[str], Iterator[list[Row]]]:
         """Return the names that a line may have, and the rows, one block of lines after another."""

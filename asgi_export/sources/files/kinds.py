@@ -11,13 +11,20 @@ import pyarrow as pa
 from asgi_export.sources.files.arrow_ipc import ArrowIpc
 from asgi_export.sources.files.delimited import Delimited
 from asgi_export.sources.files.parquet import Parquet
+from asgi_export.sources.files.where import Where
 
 
 class Kind(Protocol):
-    """Read one kind of file. `batches` returns the named columns, in any order and perhaps with others."""
+    """Read one kind of file.
+
+    `batches` returns the named columns of the wanted rows, in any order and perhaps with others. A batch may have no
+    row.
+    """
 
     def schema(self, file: Any) -> pa.Schema: ...
-    def batches(self, file: Any, names: Sequence[str], limit: int | None) -> Iterator[pa.RecordBatch]: ...
+    def batches(
+        self, file: Any, names: Sequence[str], limit: int | None, where: Where | None = None
+    ) -> Iterator[pa.RecordBatch]: ...
 
 
 KINDS: dict[str, Kind] = {"parquet": Parquet(), "arrow": ArrowIpc()}
