@@ -224,7 +224,7 @@ FORGED: dict[str, tuple[Callable[[], str], str]] = {
     "two parts": (lambda: token().rpartition(".")[0], "a token that cannot be read"),
     "five parts": (lambda: f"{token()}.a.b", "a token that cannot be read"),
     "bad base64": (lambda: token()[:-1] + "!", "a token that cannot be read"),
-    "a blank within": (lambda: token().replace(".", ". ", 1), "a token "),  # older versions of PyJWT skip it
+    "a blank within": (lambda: token().replace(".", ". ", 1), "a token that cannot be read"),
     "another alphabet": (lambda: "éy" + token()[2:], UNREADABLE),
     "a payload that is no JSON": (
         lambda: signed(b"{"),
@@ -255,7 +255,7 @@ FORGED: dict[str, tuple[Callable[[], str], str]] = {
 @pytest.mark.parametrize("name", FORGED)
 def test_a_forged_or_broken_token_is_refused(keys: str, name: str) -> None:
     make, reason = FORGED[name]
-    assert refused(made(keys), make()).startswith(reason)
+    assert refused(made(keys), make()) == reason
 
 
 def test_a_key_of_a_set_never_verifies_with_a_secret_s_algorithm(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from asgi_export.table import Filter, Operator
 from asgi_export.values import matching
 from asgi_export.values.matching import RowFilter
-from tests.filter_oracle import holds as expected
+from tests.questions.filter_oracle import holds as expected
 
 PARTS = ("contains", "startswith", "endswith")
 COMPARED = ("exact", "not", "gt", "gte", "lt", "lte")
