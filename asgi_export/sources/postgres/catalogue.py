@@ -183,9 +183,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One table or view; `sql` is its quoted, qualified name, `server` says what the database is.
+    """One table, view or query; `sql` is its quoted, qualified name or a query in brackets.
 
-    `place` are the system columns that order rows as they are stored; none for a view.
+    `server` says what the database is; `place` are the system columns that order rows as they are stored, none for a
+    view and a query.
     """
 
     name: str
@@ -194,6 +195,7 @@ class Relation:
     columns: tuple[ColumnForms, ...]
     server: Server
     place: tuple[str, ...] = ()
+    is_query: bool = False
 
 
 async def read_catalogue(connection: Connection) -> tuple[Relation, ...]:
@@ -202,11 +204,16 @@ async def read_catalogue(connection: Connection) -> tuple[Relation, ...]:
     A relation is named SCHEMA.TABLE, in `public` TABLE. If two get the same name, by a dot in one of them, the later
     is skipped with a warning; so is a name that is not UTF-8. Raises errors of asyncpg.
     """
-    server = Server(*await connection.fetchrow(SERVER))
+    server = await read_server(connection)
     provider = "datlocprovider" if server.version >= PROVIDERS_FROM else "'c'"
     sql = CATALOGUE_AS_BYTES if server.encoding == SQL_ASCII else CATALOGUE
     rows = await connection.fetch(sql.replace("{provider}", provider))
     return await asyncio.to_thread(_relations, rows, server)
+
+
+async def read_server(connection: Connection) -> Server:
+    """Read what the database is. Raises errors of asyncpg."""
+    return Server(*await connection.fetchrow(SERVER))
 
 
 async def read_stamp(connection: Connection) -> str:
@@ -225,7 +232,7 @@ def _relations(rows: Sequence[Any], server: Server) -> tuple[Relation, ...]:
         if name in relations:
             log.warning("%s is left out: %s is already called %r", sql, relations[name].sql, name)
             continue
-        forms = tuple(_forms(row, as_bytes=as_bytes) for row in columns)
+        forms = tuple(column_forms(row, as_bytes=as_bytes) for row in columns)
         relations[name] = Relation(name, sql, view, forms, server, tuple(place.split()))
     return tuple(relations.values())
 
@@ -247,7 +254,8 @@ def _named(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
         log.warning("%d columns are left out: of the first, %s, %s", len(left_out), left_out[0], reason)
 
 
-def _forms(row: Any, *, as_bytes: bool) -> ColumnForms:
+def column_forms(row: Any, *, as_bytes: bool) -> ColumnForms:
+    """Make the forms of a column from a row of `CATALOGUE`; `as_bytes` if the database's encoding is SQL_ASCII."""
     name, base = quoted(row["column"]), row["base"]
     as_json = _json(row, name)
     as_text = f"({as_json})::pg_catalog.text" if as_json else TEXT_FORMS.get(base, AS_TEXT).format(name)

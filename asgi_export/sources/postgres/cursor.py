@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from asgi_export.errors import Unavailable
 from asgi_export.sources.batch_size import BatchSize
 from asgi_export.sources.postgres.copy import CopyText
-from asgi_export.sources.postgres.driver import Connection, Pool, cause_of, failure, is_lost
+from asgi_export.sources.postgres.driver import NO_BLAME, Blame, Connection, Pool, cause_of, failure, is_lost
 from asgi_export.sources.postgres.session import END
 from asgi_export.table import Batch, Dialect, Row
 from asgi_export.tasks import finish
@@ -90,7 +90,7 @@ class PostgresCursor:
         dataset: str,
         begin: str,
         wait_seconds: float,
-        view: bool = False,
+        blame: Blame = NO_BLAME,
         use: PoolUse | None = None,
     ) -> None:
         self._pool = pool
@@ -99,7 +99,7 @@ class PostgresCursor:
         self._use = use or PoolUse()
         self._query = query
         self._dataset = dataset
-        self._view = view
+        self._blame = blame
         self._wait_seconds = wait_seconds
         self._connection: Connection | None = None
         self._statement: Statement | None = None
@@ -141,7 +141,7 @@ class PostgresCursor:
             batch = await self._statement.next()
         except Exception as error:
             lost = is_lost(self._connection)
-            raise failure(self._dataset, error, lost=lost, view=self._view) from cause_of(error)
+            raise failure(self._dataset, error, lost=lost, blame=self._blame) from cause_of(error)
         if batch is None:
             raise StopAsyncIteration
         return batch

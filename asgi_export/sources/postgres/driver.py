@@ -6,17 +6,21 @@ password was not percent-encoded, any part of the parsed DSN may hold it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from asgi_export.errors import ExportError, SourceFailed, StartupError, Unavailable, ViewFailed
+from asgi_export.errors import BadRequest, ExportError, SourceFailed, StartupError, Unavailable, ViewFailed
 from asgi_export.sources.postgres.dsn import MISREAD, UNKNOWN_PLACE, Target
 
 try:
     import asyncpg  # type: ignore[import-untyped, unused-ignore]
 except ImportError:  # the extra is not installed
     asyncpg = None
+
+log = logging.getLogger("asgi_export.sources.postgres")
 
 Connection: TypeAlias = Any
 """asyncpg has no types of its own."""
@@ -116,16 +120,29 @@ def startup_failure(place: str, error: Exception) -> StartupError:
     return StartupError(f"{place}: {MISREAD if place == UNKNOWN_PLACE else _reason(error)}")
 
 
-def failure(dataset: str, error: Exception, *, lost: bool = False, view: bool = False) -> ExportError:
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """What may be at fault besides the server: the SQL of a view, or the arguments of a query."""
+
+    view: bool = False
+    arguments: bool = False
+
+
+NO_BLAME = Blame()
+
+
+def failure(dataset: str, error: Exception, *, lost: bool = False, blame: Blame = NO_BLAME) -> ExportError:
     """Make the error that an export raises for an error of the driver; its cause has the text, for the log.
 
-    `lost` means that the connection is gone, which asyncpg may report as an error of its own state; `view` means that
-    the dataset is a view.
+    `lost` means that the connection is gone, which asyncpg may report as an error of its own state.
     """
     kind = type(error).__name__
     if lost or is_outage(error):
         return Unavailable(f"{dataset}: PostgreSQL does not answer ({kind}); try again")
-    return (ViewFailed if view else SourceFailed)(f"{dataset}: PostgreSQL could not deliver it ({kind})")
+    if blame.arguments and isinstance(error, asyncpg.DataError):
+        log.warning("%s: the query fails with its arguments (%s)", dataset, kind)
+        return BadRequest(f"{dataset}: the query cannot be computed with these parameters; expected other values")
+    return (ViewFailed if blame.view else SourceFailed)(f"{dataset}: PostgreSQL could not deliver it ({kind})")
 
 
 def cause_of(error: Exception) -> Exception | None:

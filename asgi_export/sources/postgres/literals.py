@@ -51,6 +51,11 @@ def typed_list(values: Sequence[Any], base: str) -> str:
     return f"ARRAY[{items}]::pg_catalog.{base}[]"
 
 
+def is_text(text: str) -> bool:
+    """Return whether a text can stand in a literal: it has no NUL and no surrogates."""
+    return _IN_NO_TEXT.search(text) is None
+
+
 def fit_text(operator: Operator, value: str | tuple[str, ...]) -> tuple[Operator, str | tuple[str, ...]] | bool:
     r"""Rewrite a comparison so that its value is text that a database can hold, without changing its result.
 

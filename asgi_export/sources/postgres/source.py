@@ -49,14 +49,17 @@ from asgi_export.sources.postgres.catalogue import (
 from asgi_export.sources.postgres.conditions import ALIAS, order_by, where
 from asgi_export.sources.postgres.cursor import CopyQuery, PoolUse, PostgresCursor, Query, RowsQuery
 from asgi_export.sources.postgres.driver import (
+    Blame,
     Connection,
     Pool,
     connect,
     create_pool,
     failure,
+    refusal,
     startup_failure,
 )
 from asgi_export.sources.postgres.dsn import database_of, place_of, read_target
+from asgi_export.sources.postgres.queries import PreparedQuery, prepare_query
 from asgi_export.sources.postgres.session import (
     END,
     IN_OWN_ORDER,
@@ -83,20 +86,26 @@ BIGINT_MAX = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class PostgresDataset:
-    """One table or view. `open` gives a cursor over text where COPY can write the dialect, else over rows."""
+    """One table, view or query. `open` gives a cursor over text where COPY can write the dialect, else over rows."""
 
     relation: Relation
     begin: str
     wait_seconds: float
     pool: Pool = field(repr=False, compare=False)
     use: PoolUse = field(default_factory=PoolUse, repr=False, compare=False)
+    prepared: PreparedQuery | None = None
     same_for_all: ClassVar[bool] = True
     applies: ClassVar[frozenset[Task]] = frozenset({"filters", "sort"})
 
     @property
     def name(self) -> str:
-        """SCHEMA.TABLE, or TABLE where the schema is `public`."""
+        """SCHEMA.TABLE, TABLE if the schema is `public`, or the name of the query."""
         return self.relation.name
+
+    @property
+    def query(self) -> NamedQuery | None:
+        """The query, if it is one."""
+        return self.prepared.query if self.prepared else None
 
     @property
     def columns(self) -> Sequence[Column]:
@@ -109,15 +118,18 @@ class PostgresDataset:
         return None
 
     def open(self, selection: Selection) -> PostgresCursor:
-        """Return a cursor over the selected columns, in the order of the selection; it takes a pooled connection."""
-        query = query_for(self.relation, selection)
+        """Return a cursor over the selected columns, in the order of the selection; it takes a pooled connection.
+
+        Raises `BadRequest` for an argument that no database holds.
+        """
+        relation = self.prepared.relation(selection.arguments) if self.prepared else self.relation
         return PostgresCursor(
             self.pool,
-            query,
+            query_for(relation, selection),
             dataset=self.name,
             begin=self.begin_for(selection),
             wait_seconds=self.wait_seconds,
-            view=self.relation.view,
+            blame=Blame(view=relation.view, arguments=bool(selection.arguments)),
             use=self.use,
         )
 
@@ -173,14 +185,14 @@ class PostgresSource:
         does not know the database, if there is nothing to read, or if settings do not hold in a transaction.
         """
         try:
-            relations = await self._connect()
+            found = await self._connect()
         except ExportError:
             raise
         except Exception as error:
             raise startup_failure(self._place, error) from error
-        if not relations:
+        if not found.relations and not found.queries:
             raise StartupError(f"{self._place}: holds no table or view that the role may read")
-        return self._datasets(relations)
+        return self._datasets(found)
 
     async def refresh(self) -> Sequence[PostgresDataset] | None:
         """Return the datasets if the system catalogues have changed. Raises `Unavailable` or `SourceFailed`.
@@ -192,14 +204,14 @@ class PostgresSource:
             async with asyncio.timeout(REFRESH_SECONDS), pool.acquire(timeout=self._wait_seconds) as connection:
                 await connection.execute(self._begin)  # a pooler may give each statement outside to another server
                 stamp = await read_stamp(connection)
-                relations = await read_catalogue(connection) if stamp != self._stamp else None
+                found = await self._read(connection, strict=False) if stamp != self._stamp else None
                 await connection.execute(END)
         except Exception as error:
             if isinstance(error, TimeoutError) and self._all_busy(pool):
                 return None
             raise failure(self._name, error) from error
         self._stamp = stamp
-        return None if relations is None else self._datasets(relations)
+        return None if found is None else self._datasets(found)
 
     async def check(self) -> None:
         """Send `SELECT 1`. Raises `Unavailable` if the server does not answer within `wait_seconds`.
@@ -243,37 +255,71 @@ class PostgresSource:
     def _all_busy(self, pool: Pool) -> bool:
         return bool(pool.get_size() == self._max_connections and not pool.get_idle_size())
 
-    def _datasets(self, relations: Sequence[Relation]) -> Sequence[PostgresDataset]:
+    def _datasets(self, found: _Found) -> Sequence[PostgresDataset]:
+        relations = [(relation, None) for relation in found.relations]
+        queries = [(query.result, query) for query in found.queries]
         return [
-            PostgresDataset(relation, self._begin, self._wait_seconds, self._pool, self._use)
-            for relation in relations
+            PostgresDataset(relation, self._begin, self._wait_seconds, self._pool, self._use, query)
+            for relation, query in [*relations, *queries]
         ]
 
-    async def _connect(self) -> tuple[Relation, ...]:
+    async def _connect(self) -> _Found:
         """Connect, read the catalogue, and make the pool if there is anything to read."""
         target = read_target(self._dsn, connect_seconds=self._connect_seconds)
         connection = await connect(target)
         try:
             async with asyncio.timeout(target.connect_seconds):
-                relations = await self._read_relations(connection)
+                found = await self._read_first(connection)
         finally:
             connection.terminate()
-        if relations:
+        if found.relations or found.queries:
             self._pool = await create_pool(
                 target, max_connections=self._max_connections, prepare=partial(prepare, target=target)
             )
-        return relations
+        return found
 
-    async def _read_relations(self, connection: Connection) -> tuple[Relation, ...]:
+    async def _read_first(self, connection: Connection) -> _Found:
         """Read the catalogue, in a transaction like that of an export."""
         settings = transaction_settings(statement_seconds=self._statement_seconds, lock_seconds=self._wait_seconds)
         await connection.execute(begin(settings))
         await check_settings(connection, self._place, settings)
         self._stamp = await read_stamp(connection)
-        relations = await read_catalogue(connection)
+        found = await self._read(connection, strict=True)
         await connection.execute(END)
         self._begin = begin(settings | await client_check_settings(connection))
-        return relations
+        return found
+
+    async def _read(self, connection: Connection, *, strict: bool) -> _Found:
+        """Read the catalogue and prepare the queries. A query that fails raises `StartupError`, or is left out."""
+        relations = await read_catalogue(connection)
+        taken = {relation.name for relation in relations}
+        queries = []
+        for query in self._queries:
+            reason = "a table or view has this name; expected another" if query.name in taken else ""
+            try:
+                queries.append(await self._prepare(connection, query, reason))
+            except StartupError as error:
+                if strict:
+                    raise
+                log.warning("%s; it is left out", error)
+        return _Found(relations, tuple(queries))
+
+    async def _prepare(self, connection: Connection, query: NamedQuery, reason: str) -> PreparedQuery:
+        try:
+            if reason:
+                raise ValueError(reason)
+            return await prepare_query(connection, query)
+        except (ValueError, refusal()) as error:
+            words = str(error).partition("\n")[0]
+            raise StartupError(f"{self._place}: queries.{query.name}: {words}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a database holds for us: its relations, and the operator's queries."""
+
+    relations: tuple[Relation, ...]
+    queries: tuple[PreparedQuery, ...]
 
 
 def copy_can_write(dialect: Dialect) -> bool:
@@ -326,7 +372,7 @@ def _select(expressions: Sequence[str], tail: str) -> str:
 
 def _tail(relation: Relation, selection: Selection) -> str:
     """Return what comes behind the columns of the SELECT."""
-    alias = f" AS {ALIAS}" if selection.filters or selection.sort else ""
+    alias = f" AS {ALIAS}" if selection.filters or selection.sort or relation.is_query else ""
     rows = where(relation, selection.filters) + order_by(relation, selection.sort)
     return f" FROM {relation.sql}{alias}{rows}{_limit(selection.limit)}"
 
