@@ -16,12 +16,13 @@ from schemathesis.engine.run import TESTING_PHASES
 def configured(*, examples: int = 5, key: str = "", **changes: Any) -> SchemathesisConfig:
     """So many examples an operation, beside those that cover every schema, and the key of most requests.
 
-    What the description allows is a success, what it forbids a 400, 403 or 404: narrower than schemathesis's own
-    choice. Where there are keys 401 is added, as it makes up keys too, and no schema says which are known.
+    What the description allows is a success, what it forbids a 400, 403 or 404, or a 414 where the query gets long by
+    it: narrower than schemathesis's own choice. Where there are keys 401 is added, as it makes up keys too, and no
+    schema says which are known.
     """
     unknown = ["401"] if key else []
     statuses = {
-        "negative_data_rejection": ["400", "403", "404", *unknown],
+        "negative_data_rejection": ["400", "403", "404", "414", *unknown],
         "positive_data_acceptance": ["2xx", *unknown],
     }
     return SchemathesisConfig.from_dict(

@@ -58,6 +58,17 @@ def column_text(name: str) -> str:
     >>> print(column_text("id"), column_text("a,b"))
     id "a,b"
     """
-    if _PLAIN.fullmatch(name):
-        return name
+    return name if _PLAIN.fullmatch(name) else _quoted(name)
+
+
+def sort_text(name: str, *, descending: bool) -> str:
+    """Write a column to sort by as the list takes it.
+
+    >>> print(sort_text("id", descending=True), sort_text("-id", descending=False))
+    -id "-id"
+    """
+    return ("-" if descending else "") + (_quoted(name) if name.startswith("-") else column_text(name))
+
+
+def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'

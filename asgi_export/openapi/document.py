@@ -10,11 +10,16 @@ import json
 from collections.abc import Container
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import chain
 from typing import Any
 
 from asgi_export.asgi.request import MAX_QUERY_BYTES
+from asgi_export.export.column_list import sort_text
 from asgi_export.formats import FORMATS
+from asgi_export.openapi.values import SCHEMAS, schema_of
 from asgi_export.openapi.visibility import Visible
+from asgi_export.table import QueryParameter
+from asgi_export.values.text import text_of
 
 FULLEST = files("asgi_export.openapi").joinpath("document.json").read_text("utf-8")
 PREFIX = "/api/v1/exports"
@@ -57,6 +62,9 @@ def describe(view: View, visible: Visible) -> dict[str, Any]:
         del document["security"], document["components"]["securitySchemes"]
     document = _without(document, _absent(view, visible))
     _narrow(document["components"]["parameters"], visible)
+    (link,) = document["components"]["responses"]["catalogue"]["links"].values()
+    link["parameters"]["dataset"] = f"$response.body#/datasets/{visible.place}/name"
+    _add_values(document, visible)
     return document
 
 
@@ -86,7 +94,8 @@ def _absent(view: View, visible: Visible) -> set[str]:
         "parameters/X-API-Key": view.keys,
         "parameters/apiKey": view.keys,
         "parameters/columns": not visible.columns,
-        "parameters/sort": True,
+        "parameters/filters": not visible.filters,
+        "parameters/sort": not visible.sort,
         "responses/TooManyRequests": not (view.keys or view.limited),
         "responses/Unauthorized": not view.keys,
         "responses/metrics": not view.metrics,
@@ -124,6 +133,10 @@ def _narrow(parameters: dict[str, Any], visible: Visible) -> None:
         total["schema"]["default"] = visible.default_total
     if visible.columns:
         _narrow_columns(parameters["columns"], visible)
+    if visible.filters:
+        parameters["filters"]["schema"] = _filters(visible)
+    if visible.sort:
+        parameters["sort"]["schema"] |= _sort(visible)
 
 
 def _narrow_columns(columns: dict[str, Any], visible: Visible) -> None:
@@ -133,3 +146,45 @@ def _narrow_columns(columns: dict[str, Any], visible: Visible) -> None:
     columns["schema"] |= {"maxItems": visible.max_columns, "examples": [visible.columns[:2]]}
     if visible.columns_required:
         columns["schema"]["minItems"] = 1
+
+
+def _filters(visible: Visible) -> dict[str, Any]:
+    """Return an object whose members are query parameters, as it is exploded. OpenAPI 3.1.1 §4.8.12.3, `form`."""
+    return {
+        "type": "object",
+        "properties": {name: _value(schema_of(*found)) for name, found in visible.filters.items()},
+        "additionalProperties": False,
+        "maxProperties": visible.max_filters,
+    }
+
+
+def _value(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _sort(visible: Visible) -> dict[str, Any]:
+    """Return the names in both directions, and that a list has only one of them."""
+    both = [[sort_text(name, descending=found) for found in (False, True)] for name in visible.sort]
+    once = [{"contains": {"enum": names}, "minContains": 0, "maxContains": 1} for names in both]
+    return {"items": {"type": "string", "enum": [*chain(*both)]}, "allOf": once, "examples": [both[0][1:]]}
+
+
+def _add_values(document: dict[str, Any], visible: Visible) -> None:
+    """Add the schemas of values that filters and arguments refer to, and the arguments to each export."""
+    parameters = document["components"]["parameters"]
+    for found in visible.arguments:
+        parameters[f"argument.{found.name}"] = _argument(found)
+    references = [{"$ref": f"#/components/parameters/argument.{found.name}"} for found in visible.arguments]
+    for path, item in document["paths"].items():
+        if path.rpartition(".")[2].rpartition("/")[2] in FORMATS:
+            for method in "get", "head":
+                item[method]["parameters"] += references
+    names = {schema_of(*found) for found in visible.filters.values()} | {found.type for found in visible.arguments}
+    document["components"]["schemas"] |= {name: SCHEMAS[name] for name in sorted(names)}
+
+
+def _argument(found: QueryParameter) -> dict[str, Any]:
+    argument = {"name": found.name, "in": "query", "required": found.default is None, "schema": _value(found.type)}
+    if found.default is not None:
+        argument["description"] = f"by default {text_of(found.default)}"
+    return argument

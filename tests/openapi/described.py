@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, time
 from importlib.resources import files
 from typing import Any
 
-from asgi_export import Observe, RateLimit, dataset
+from asgi_export import Column, Observe, Query, QueryParameter, RateLimit, Selection, dataset
 from asgi_export.access.key_file import KeyFile
 from asgi_export.access.plans import digest_of
 from asgi_export.middleware.callers import ApiKeys
@@ -33,6 +34,45 @@ ALICE: dict[str, Any] = {"headers": [(b"x-api-key", KEY.encode())]}
 
 PEOPLE = dataset(lambda: [(1, "a@x", "Ada")], columns=["id", "email", "name"], name="people")
 ORDERS = dataset(lambda: [(7, 9.5)], columns=["id", "price"], name="orders", default_limit=5)
+
+
+class Everything:
+    """A query that sorts, with a column and a parameter of every kind; its rows are in one order already."""
+
+    name = "everything"
+    default_limit = None
+    applies = frozenset({"sort"})
+    columns = (
+        Column("n", "integer"),
+        Column("b", "boolean"),
+        Column("d", "date"),
+        Column("c", "time"),
+        Column("m", "timestamp"),
+        Column("y", "bytea"),
+        Column("j", "jsonb"),
+        Column('-"a,b"__x é', "text"),
+    )
+    query = Query(
+        "everything",
+        "SELECT 1",
+        (
+            QueryParameter("since", "date"),
+            QueryParameter("low", "integer", 0),
+            QueryParameter("word", "text", ""),
+            *[QueryParameter(f"at_{kind}", kind) for kind in ("number", "boolean", "time", "timestamp", "bytes")],
+        ),
+    )
+
+    def open(self, selection: Selection) -> Any:
+        row = (1, True, date(2026, 1, 31), time(13, 45), datetime(2026, 1, 31, tzinfo=UTC), b"\0", [1], "x")
+        names = [column.name for column in self.columns]
+        rows = [tuple([row[names.index(name)] for name in selection.columns])]
+        return dataset(lambda _selection: rows, columns=self.columns, name=self.name).open(selection)
+
+
+EVERYTHING = Everything()
+ARGUMENTS = "since=2026-01-31&at_number=1&at_boolean=true&at_time=13:45&at_timestamp=2026-01-31T13:45:00Z&at_bytes=00"
+"""What a request for it needs."""
 
 
 def with_keys(app: Any, keys: Any, **limits: Any) -> Any:

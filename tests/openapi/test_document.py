@@ -16,15 +16,17 @@ from starlette.routing import Mount
 
 from asgi_export import Caller, Callers, ExportApp, MemoryStore, RateLimit, SimulatedDataset, dataset
 from asgi_export.app import PREFIX
+from asgi_export.export.filters import OPERATORS
 from asgi_export.export.parameters import MAX_TOTAL, PARAMETERS
 from asgi_export.formats import FORMATS
 from asgi_export.limiter.rules import parse_rules
-from asgi_export.openapi.visibility import MAX_NAMES
+from asgi_export.openapi.visibility import MAX_FILTER_NAMES, MAX_NAMES
 from asgi_export.service import make_service
 from asgi_export.settings import Settings
 from tests.doubles import Client, Turns, http_scope
 from tests.openapi.described import (
     ALICE,
+    EVERYTHING,
     FULLEST,
     ORDERS,
     PEOPLE,
@@ -41,7 +43,7 @@ def schema_of(document: Any, name: str, path: str = f"{PREFIX}/csv") -> Any:
 
 
 @pytest.mark.parametrize("query", ["", "dataset=orders"])
-@pytest.mark.parametrize("sources", [[PEOPLE], [PEOPLE, ORDERS], [SimulatedDataset(), ORDERS]])
+@pytest.mark.parametrize("sources", [[PEOPLE], [PEOPLE, ORDERS], [SimulatedDataset(), ORDERS], [EVERYTHING]])
 def test_it_is_openapi(sources: Any, query: str) -> None:
     validate(document_of(ExportApp([*sources, replace(SimulatedDataset(), name="orders")][:2]), query))
 
@@ -54,7 +56,7 @@ def test_every_format_takes_the_parameters_that_it_heeds() -> None:
     """Those of text are checked by the other formats and left alone, so there is nothing to say of them."""
     document = document_of(ExportApp([PEOPLE]))
     text = {row.name for row in PARAMETERS if row.of_text}
-    every = {row.name for row in PARAMETERS} - text - {"sort"} | {"X-API-Key"}
+    every = {row.name for row in PARAMETERS} - text - {"sort"} | {"X-API-Key", "filters"}
     for name, found in FORMATS.items():
         for method in "get", "head":
             taken = parameters_at(document, f"{PREFIX}/{name}", method).keys()
@@ -105,6 +107,79 @@ def test_of_several_datasets_each_can_be_asked_for() -> None:
 def test_datasets_without_a_shared_column_have_no_columns_to_choose() -> None:
     other = dataset(lambda: [(1,)], columns=["nothing"], name="other")
     assert "columns" not in parameters_at(document_of(ExportApp([PEOPLE, other])), f"{PREFIX}/csv")
+
+
+def filters_of(document: Any) -> Any:
+    return schema_of(document, "filters")["properties"]
+
+
+def test_one_dataset_has_a_filter_for_each_column_and_operator() -> None:
+    """Each is a query parameter: the object is exploded, and has no other members."""
+    document = document_of(ExportApp([EVERYTHING], max_filters=7), "dataset=everything")
+    filters = parameters_at(document, f"{PREFIX}/csv")["filters"]
+    assert (filters["style"], filters["explode"], filters["in"]) == ("form", True, "query")
+    assert (filters["schema"]["additionalProperties"], filters["schema"]["maxProperties"]) == (False, 7)
+    found = filters["schema"]["properties"]
+    assert resolved(document, found["n__gte"]) == {"type": "number"}
+    assert resolved(document, found["d__gte"])["format"] == "date"
+    assert resolved(document, found["j__isnull"]) == {"type": "boolean"}
+    assert resolved(document, found["n__in"])["type"] == "string"
+    assert not {"j__exact", "b__gt", "n__contains"} & found.keys()
+    assert '-"a,b"__x é__endswith' in found
+
+
+def test_of_several_datasets_the_filters_by_shared_columns_are_promised() -> None:
+    """A column that has another kind in another dataset can be null in both."""
+    other = dataset(lambda: [(1, 2, 3)], columns=[("id", "text"), ("name", "integer"), "more"], name="other")
+    typed = dataset(lambda: [(1, "a")], columns=[("id", "text"), ("name", "text")], name="typed")
+    found = filters_of(document_of(ExportApp([typed, other])))
+    assert found.keys() == {f"id__{operator}" for operator in OPERATORS["text"]} | {"name__isnull"}
+
+
+def test_a_caller_is_shown_filters_by_the_columns_of_its_plan(tmp_path: Path) -> None:
+    found = filters_of(document_of(with_keys(ExportApp([PEOPLE]), tmp_path), **ALICE))
+    assert {name.partition("__")[0] for name in found} == {"id", "name"}
+
+
+def test_a_document_names_so_many_filters_that_it_stays_small() -> None:
+    wide = dataset(lambda: [(1,)], columns=[f"c{number}" for number in range(1000)], name="wide")
+    document = document_of(ExportApp([wide]))
+    assert len(filters_of(document)) == MAX_FILTER_NAMES
+    assert len(json.dumps(document)) < 150_000
+
+
+def test_what_a_dataset_can_be_sorted_by_is_told_in_both_directions() -> None:
+    found = schema_of(document_of(ExportApp([EVERYTHING])), "sort")
+    assert found["items"]["enum"][:4] == ["n", "-n", "b", "-b"]
+    assert found["items"]["enum"][-2:] == ['"-""a,b""__x é"', '-"-""a,b""__x é"']
+    assert "j" not in found["items"]["enum"]
+
+
+def test_a_sort_is_told_where_every_dataset_sorts() -> None:
+    sorts = dataset(lambda selection: [], columns=["n", "more"], name="sorts", applies=frozenset({"sort"}))
+    assert schema_of(document_of(ExportApp([sorts])), "sort")["items"]["enum"] == ["n", "-n", "more", "-more"]
+    for sources in [ORDERS], [sorts, ORDERS]:
+        assert "sort" not in parameters_at(document_of(ExportApp([*sources])), f"{PREFIX}/csv")
+
+
+def test_the_parameters_of_a_query_are_told_where_one_is_described() -> None:
+    document = document_of(ExportApp([PEOPLE, EVERYTHING]), "dataset=everything")
+    for path in f"{PREFIX}/csv", f"{PREFIX}/{{dataset}}.arrow":
+        since, low = [parameters_at(document, path, "head")[name] for name in ("since", "low")]
+        assert (since["required"], resolved(document, since["schema"])["format"]) == (True, "date")
+        assert (low["required"], low["description"]) == (False, "by default 0")
+    assert "since" not in parameters_at(document, f"{PREFIX}/openapi.json")
+
+
+def test_a_query_that_needs_arguments_is_no_dataset_of_the_general_description() -> None:
+    document = document_of(ExportApp([EVERYTHING, PEOPLE]))
+    assert schema_of(document, "dataset")["enum"] == ["people"]
+    assert parameters_at(document, f"{PREFIX}/csv")["dataset"]["required"]
+    assert "since" not in parameters_at(document, f"{PREFIX}/csv")
+    assert schema_of(document, "dataset", f"{PREFIX}/openapi.json")["enum"] == ["everything", "people"]
+    (link,) = document["components"]["responses"]["catalogue"]["links"].values()
+    assert link["parameters"] == {"dataset": "$response.body#/datasets/1/name"}
+    assert "since" in parameters_at(document_of(ExportApp([EVERYTHING])), f"{PREFIX}/csv")
 
 
 def test_a_column_that_no_parameter_can_name_is_not_promised() -> None:
@@ -303,7 +378,7 @@ def test_thousands_of_tables_do_not_hold_the_loop(path: str) -> None:
         found = json.loads(client.body)
         if path == "/openapi.json":
             assert len(schema_of(found, "dataset")["enum"]) == MAX_NAMES
-            assert len(client.body) < 230_000
+            assert len(client.body) < 300_000
         else:
             assert len(found["datasets"]) == len(tables)
 
@@ -322,6 +397,7 @@ SHOWN: dict[str, Any] = {
     "bare": lambda folder: ExportApp([PEOPLE]),
     "limited": lambda folder: RateLimit(ExportApp([PEOPLE, ORDERS])),
     "keys": lambda folder: with_keys(ExportApp([PEOPLE]), folder),
+    "a query": lambda folder: ExportApp([EVERYTHING]),
     "no columns": lambda folder: ExportApp([PEOPLE, dataset(lambda: [(1,)], columns=["nothing"], name="other")]),
     "no name": lambda folder: ExportApp([dataset(lambda: [(1,)], columns=["id"], name="caf\udce9")]),
 }

@@ -6,26 +6,33 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from openapi_schema_validator import OAS31Validator
 
 from asgi_export import ExportApp, MemoryStore, errors
+from asgi_export.access.plans import OPEN
 from asgi_export.app import PREFIX
 from asgi_export.asgi.coding import CODINGS
 from asgi_export.asgi.request import MAX_QUERY_BYTES
 from asgi_export.errors import BadRequest, ExportError, SourceFailed, StartupError
+from asgi_export.export.catalogue import MAX_FILTERS
+from asgi_export.export.column_list import sort_text
+from asgi_export.export.filters import OPERATORS, operators_of, read_filters
 from asgi_export.export.parameters import OF_DOCUMENT, PARAMETERS, Parameter, Parameters, parse_parameters
 from asgi_export.formats import FORMATS
 from asgi_export.openapi import document as room
 from tests.doubles import Client
 from tests.openapi.described import (
     ALICE,
+    ARGUMENTS,
+    EVERYTHING,
     FULLEST,
     ORDERS,
     PEOPLE,
@@ -35,6 +42,12 @@ from tests.openapi.described import (
     resolved,
     with_keys,
 )
+
+FIRST_MOMENT, LAST_MOMENT = datetime(2, 1, 1), datetime(9998, 12, 31)  # noqa: DTZ001 - as hypothesis wants them
+"""Beyond them an offset leads out of the years that there are."""
+
+EVERYTHING_APP = ExportApp([EVERYTHING])
+EVERYTHING_S = document_of(EVERYTHING_APP)
 
 ROWS = {row.name: row for row in PARAMETERS}
 SCHEMAS = {
@@ -56,6 +69,8 @@ EDGES = [
 
 def meant(schema: Mapping[str, Any], text: str) -> object:
     """The value that a text in a query string stands for."""
+    if schema["type"] == "number" and re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text, re.ASCII):
+        return float(text)
     if schema["type"] == "integer" and re.fullmatch("[0-9]+", text, re.ASCII):
         return int(text)
     if schema["type"] == "boolean":
@@ -91,9 +106,9 @@ def test_a_format_has_every_row_of_the_parser_and_nothing_else(name: str, method
     rows = {row.name for row in PARAMETERS if FORMATS[name].delimited or not row.of_text}
     for path in f"{PREFIX}/{name}", f"{PREFIX}/{{dataset}}.{name}":
         found = parameters_at(FULLEST, path, method)
-        assert found.keys() == rows | {"X-API-Key"}
+        assert found.keys() == rows | {"X-API-Key", "filters"}
         assert found["dataset"]["in"] == ("path" if "{" in path else "query")
-        assert {found[row]["in"] for row in rows - {"dataset"}} == {"query"}
+        assert {found[row]["in"] for row in (rows | {"filters"}) - {"dataset"}} == {"query"}
         assert found["filename"]["schema"]["default"] == f"export.{name}"
         if FORMATS[name].delimited:
             assert takes(ROWS["delimiter"], found["delimiter"]["schema"]["default"])
@@ -175,6 +190,86 @@ def test_columns_that_the_document_allows_come_in_their_order(data: st.DataObjec
     assert (answer.status == 200) == OAS31Validator(schema).is_valid(names)
     if answer.status == 200 and names:
         assert answer.body.splitlines()[0] == ",".join(names).encode()
+
+
+NAMES = [column.name for column in EVERYTHING.columns]
+TEXTS = [sort_text(name, descending=found) for name in NAMES for found in (False, True)]
+
+
+@given(st.lists(st.sampled_from([*TEXTS, "nope", "--n"]), max_size=4))
+def test_a_sort_that_the_document_allows_is_taken_and_no_other(texts: list[str]) -> None:
+    """A column once, in either direction; none that has no order."""
+    schema = parameters_at(EVERYTHING_S, f"{PREFIX}/csv")["sort"]["schema"]
+    answer = asked(EVERYTHING_APP, f"{PREFIX}/csv", f"sort={quote(','.join(texts))}&{ARGUMENTS}")
+    assert (answer.status == 200) == OAS31Validator(schema).is_valid(texts)
+
+
+FILTERS = {
+    name: resolved(EVERYTHING_S, found)
+    for name, found in parameters_at(EVERYTHING_S, f"{PREFIX}/csv")["filters"]["schema"]["properties"].items()
+}
+
+
+def test_the_document_has_every_filter_that_there_is() -> None:
+    assert [*FILTERS] == [
+        f"{column.name}__{operator}" for column in EVERYTHING.columns for operator in operators_of(column)
+    ]
+    schema = parameters_at(FULLEST, f"{PREFIX}/csv")["filters"]["schema"]
+    (names, bound) = schema["propertyNames"], schema["maxProperties"]
+    operators = {operator for found in OPERATORS.values() for operator in found}
+    assert OAS31Validator(names).is_valid("a__nope") is False
+    assert all(OAS31Validator(names).is_valid(f"a__{operator}") for operator in operators)
+    assert bound == MAX_FILTERS
+
+
+OF_SCHEMAS = {json.dumps(found): (name, found) for name, found in FILTERS.items()}.values()
+"""One filter with each schema of values."""
+
+
+def values(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
+    """Values that a schema allows."""
+    if "pattern" in schema:
+        return st.from_regex(schema["pattern"], fullmatch=True)
+    if "anyOf" in schema:
+        offsets = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+        return st.datetimes(FIRST_MOMENT, LAST_MOMENT, timezones=offsets).map(datetime.isoformat)
+    return {
+        "number": st.integers() | st.floats(allow_nan=False, allow_infinity=False),
+        "boolean": st.booleans(),
+        "string": st.text(UTF8),
+    }[schema["type"]]
+
+
+@pytest.mark.parametrize(("name", "schema"), OF_SCHEMAS)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_a_filter_takes_what_its_schema_allows(name: str, schema: dict[str, Any], data: st.DataObject) -> None:
+    value = data.draw(values(schema))
+    assert OAS31Validator(schema).is_valid(value)
+    assert read_filters(((name, written(value)),), EVERYTHING, OPEN)
+
+
+OF_KINDS = [
+    *["1", "-1.5", "1e3", "inf", "abc", "1,2", "1,", ",", "", "true", "True", "true,false", "yes", "[1]", "[", "[]"],
+    *["2026-01-31", "2026-02-29", "2024-02-29", "2000-02-29", "1900-02-29", "2026-04-31", "0000-01-01", "2026-1-1"],
+    *["2026-01-31,2024-02-29", "24:00", "13:45", "13:45:00.123456", "13:45Z", "13:45,00:00", "00", "0", "fF00", "xx"],
+    *["2026-01-31T13:45:00Z", "2026-01-31T13:45:00+01:00", "2026-01-31T13:45:00 01:00", "2026-01-31T25:00:00Z"],
+    *['"', '"a"', '"a,b",c', 'a"b', "a\nb", "x" * 300],
+]
+SPELLINGS = {"2026-01-31T13:45:00+01:00", "1e3", "inf", "[1]", "[]", "2026-01-31", "13:45", "00:00"}
+"""What is taken too, though the schemas of lists, numbers or timestamps say nothing of it."""
+
+
+@pytest.mark.parametrize(("name", "schema"), OF_SCHEMAS)
+def test_a_filter_takes_little_more_than_its_schema_allows(name: str, schema: dict[str, Any]) -> None:
+    validator = OAS31Validator(schema, format_checker=OAS31Validator.FORMAT_CHECKER)
+    for text in OF_KINDS:
+        try:
+            read_filters(((name, text),), EVERYTHING, OPEN)
+        except BadRequest:
+            assert not validator.is_valid(meant(schema, text)), text
+        else:
+            assert validator.is_valid(meant(schema, text)) or text in SPELLINGS, text
 
 
 def written(value: object) -> str:
