@@ -12,9 +12,9 @@ from multiprocessing.synchronize import Barrier
 
 import redis
 
-PROCESSES = 4
+PROCESSES = 3
 START_SECONDS = 60.0
-REQUESTS_A_CONNECTION = 25
+REQUESTS_A_CONNECTION = 15
 """A server hands a connection to one of its workers, so that a client that stays would know that one alone."""
 
 

@@ -19,7 +19,7 @@ from tests.conformance.hammer import Asked, hammer
 from tests.conformance.servers import running
 from tests.redis_server import RedisServer
 
-WORKERS = 4
+WORKERS = 3
 SECONDS = 2.3
 """A little longer than the longer window of `RULES`."""
 KEYS = ("a", "b", "c")
@@ -35,7 +35,7 @@ LIMIT = "20/1s,30/2s,100000/1h"
 def test_all_workers_of_all_instances_hold_one_limit_and_reach_it(
     empty_redis: RedisServer, tmp_path: Path, server_name: str, instances: int
 ) -> None:
-    """Four workers an instance, four client processes, three keys, two rules: never over, and never refused below."""
+    """Three workers an instance, three client processes and keys, two rules: never over, and never refused below."""
     with ExitStack() as stack:
         options = ["--server", server_name, "--workers", str(WORKERS), "--limit", LIMIT, "--limiter", empty_redis.url]
         servers = [
