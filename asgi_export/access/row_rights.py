@@ -16,7 +16,7 @@ CLAIM_MARK = "$"
 
 EXPECTED = 'text, a number, a boolean, a list of them, or a claim such as "$tenant"; $$ for a text that begins with $'
 
-_LITERALS = str | bool | int | float | Decimal | date | datetime | time
+_LITERALS = (str, bool, int, float, Decimal, date, datetime, time)
 _LISTS = (list, tuple, AbstractSet)
 
 

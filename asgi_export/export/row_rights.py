@@ -29,7 +29,7 @@ logger = logging.getLogger("asgi_export")
 MAX_VALUES = 10_000
 """The values of all rights to one dataset, as a statement of SQLite may have 32,766 with those of the request."""
 
-_READABLE = str | bool | int | float | Decimal | date | time | UUID
+_READABLE = (str, bool, int, float, Decimal, date, time, UUID)
 """Types of values that are read by their text; a `datetime` is a `date`."""
 
 
