@@ -150,7 +150,7 @@ EQUAL: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "wanted"), EQUAL, ids=repr)
+@pytest.mark.parametrize(("value", "wanted"), EQUAL)
 def test_values_of_other_libraries_and_of_other_types_may_be_equal(value: Any, wanted: Any) -> None:
     assert holds("exact", wanted, value)
     assert holds("in", (wanted,), value)
