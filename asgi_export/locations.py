@@ -32,18 +32,24 @@ SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 def open_locations(
-    locations: Sequence[str], *, queries: Sequence[QuerySetting] = (), max_seconds: float = STATEMENT_SECONDS
+    locations: Sequence[str],
+    *,
+    queries: Sequence[QuerySetting] = (),
+    max_seconds: float = STATEMENT_SECONDS,
+    role_claim: str = "",
 ) -> list[Source | Dataset]:
     """Make one source a location, not started yet; `simulated` without locations. Raises `StartupError`.
 
-    `max_seconds` bounds a statement in a database server. Each query becomes a dataset of the location that it names.
+    `max_seconds` bounds a statement in a database server, `role_claim` names the claim with a caller's role there.
+    Each query becomes a dataset of the location that it names.
     """
     left = list(queries)
     sources = []
     for text in locations:
         own = [found for found in left if _is_source_of(found, text, alone=len(locations) == 1)]
         left = [found for found in left if found not in own]
-        sources.append(open_location(text, queries=[found.query for found in own], max_seconds=max_seconds))
+        own_queries = [found.query for found in own]
+        sources.append(open_location(text, queries=own_queries, max_seconds=max_seconds, role_claim=role_claim))
     for found in left:
         raise StartupError(f"queries.{found.query.name}: source={found.source!r}: expected the NAME of a location")
     return sources or [SimulatedDataset()]
@@ -68,7 +74,7 @@ def _split_name(text: str) -> tuple[str, str]:
 
 
 def open_location(
-    text: str, *, queries: Sequence[Query] = (), max_seconds: float = STATEMENT_SECONDS
+    text: str, *, queries: Sequence[Query] = (), max_seconds: float = STATEMENT_SECONDS, role_claim: str = ""
 ) -> Source | Dataset:
     """Make the source of ``NAME=LOCATION`` or of a location alone. Raises `StartupError`: which, why, what to do."""
     name, location = _split_name(text)
@@ -78,7 +84,10 @@ def open_location(
     location = _without_scheme(location)
     if "\0" in location:
         raise StartupError(f"{redacted(location)}: no such file; expected a name without NUL")
-    source = _database(location, queries, max_seconds, written=text)
+    if location.startswith(POSTGRES_SCHEMES):
+        database = PostgresSource(location, queries=queries, statement_seconds=max_seconds, role_claim=role_claim)
+        return Prefixed(database, name) if name else database
+    source = _database(location, queries, written=text)
     if source is None:
         _expect_no_queries(queries, location)
         return FileSource(location, name=name or None)
@@ -121,11 +130,9 @@ def _sqlite_path(location: str) -> str:
 _URL_PATHS = {"file": _file_path, "sqlite": _sqlite_path}
 
 
-def _database(location: str, queries: Sequence[Query], max_seconds: float, *, written: str) -> Source | None:
-    """Make a source of several datasets; None if the location is no database, and so a file of rows."""
+def _database(location: str, queries: Sequence[Query], *, written: str) -> Source | None:
+    """Make the source of a file that is a database; None for a file of rows."""
     path = Path(location)
-    if location.startswith(POSTGRES_SCHEMES):
-        return PostgresSource(location, queries=queries, statement_seconds=max_seconds)
     if path.suffix.lower() in SQLITE_SUFFIXES or _is_sqlite(path):
         return SqliteSource(path, queries=queries)
     if is_file_location(location):

@@ -50,7 +50,12 @@ def make_export_app(settings: Settings, store: Store | None = None) -> ExportApp
     Raises `StartupError` for a location that cannot be served.
     """
     return ExportApp(
-        open_locations(settings.sources, queries=settings.queries, max_seconds=settings.max_seconds),
+        open_locations(
+            settings.sources,
+            queries=settings.queries,
+            max_seconds=settings.max_seconds,
+            role_claim=settings.role_claim,
+        ),
         bounds=Bounds(settings.stall_seconds, settings.max_seconds, settings.head_after_seconds),
         max_columns=settings.max_columns,
         max_filters=settings.max_filters,

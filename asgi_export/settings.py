@@ -56,6 +56,7 @@ class Settings:
     jwt_caller_claim: str = "sub"
     jwt_plan_claim: str = "plan"
     jwt_default_plan: str | None = None
+    role_claim: str = ""
     cors_origins: tuple[str, ...] = ()
     max_keys: int = MAX_KEYS
     max_exports: int = MAX_EXPORTS
@@ -151,6 +152,7 @@ TABLE = (
     Setting("jwt_caller_claim", "ASGI_EXPORT_JWT_CALLER_CLAIM", "a claim", "the caller's id", _text, False),
     Setting("jwt_plan_claim", "ASGI_EXPORT_JWT_PLAN_CLAIM", "a claim", "the caller's plan", _text, False),
     Setting("jwt_default_plan", "ASGI_EXPORT_JWT_DEFAULT_PLAN", "a plan", "of tokens that name none", _text, False),
+    Setting("role_claim", "ASGI_EXPORT_ROLE_CLAIM", "a claim", "the caller's role in PostgreSQL", _text),
     Setting("cors_origins", "ASGI_EXPORT_CORS_ORIGINS", ORIGINS, "pages that may read the answers", parse_origins),
     Setting("max_keys", "ASGI_EXPORT_MAX_KEYS", _POSITIVE, "keys with a window of their own", _MANY, False),
     Setting("max_exports", "ASGI_EXPORT_MAX_EXPORTS", _POSITIVE, "exports at once in a process", _MANY, False),

@@ -28,6 +28,7 @@ EXAMPLES = {
     "jwt_caller_claim": "email",
     "jwt_plan_claim": "https://app.example/plan",
     "jwt_default_plan": "basic",
+    "role_claim": "role",
     "cors_origins": "https://app.example,http://localhost:5173",
     "max_keys": "10",
     "max_exports": "2",

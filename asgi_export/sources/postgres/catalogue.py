@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -41,7 +41,7 @@ WITH RECURSIVE resolved(type, base, modifier) AS (
   SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN with_foreign w ON w.relation = i.inhrelid
 )
 SELECT n.nspname AS schema, c.relname AS table, c.relkind = 'v' AS view, a.attname AS column,
-  CASE WHEN c.relkind NOT IN ('r', 'p', 'm') OR NOT pg_catalog.has_table_privilege(c.oid, 'SELECT')
+  CASE WHEN c.relkind NOT IN ('r', 'p', 'm') OR NOT {whole}
       OR c.oid IN (SELECT relation FROM with_foreign) THEN ''
     WHEN c.relhassubclass THEN 'tableoid ctid' ELSE 'ctid' END AS place,
   pg_catalog.format_type(a.atttypid, a.atttypmod) AS type,
@@ -63,14 +63,30 @@ JOIN (SELECT datcollate, {provider} AS provider FROM pg_catalog.pg_database
 LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-  AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
-  AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')
+  AND {readable}
 ORDER BY n.nspname <> 'public', n.nspname COLLATE "C", c.relname COLLATE "C", a.attnum
 """
 """Tables, partitioned tables, views, materialised views and foreign tables, `public` first; domains are
 resolved to what they rest on. `place` names the system columns that a row is found by, for a sort: views and foreign
 tables have none, and they need the right to read the whole table. `collation` says what can be compared without
 `COLLATE "C"`: everything, equality, or nothing. https://www.postgresql.org/docs/current/catalogs.html"""
+
+OWN_RIGHTS = {
+    "{readable}": "pg_catalog.has_schema_privilege(n.oid, 'USAGE')"
+    " AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')",
+    "{whole}": "pg_catalog.has_table_privilege(c.oid, 'SELECT')",
+}
+"""What the role that has connected may read."""
+
+_MEMBERS = "pg_catalog.pg_roles m WHERE pg_catalog.pg_has_role(m.oid, 'MEMBER')"
+
+RIGHTS_OF_ROLES = {
+    "{readable}": f"EXISTS (SELECT FROM {_MEMBERS} AND pg_catalog.has_schema_privilege(m.oid, n.oid, 'USAGE')"
+    " AND pg_catalog.has_column_privilege(m.oid, c.oid, a.attnum, 'SELECT'))",
+    "{whole}": f"NOT EXISTS (SELECT FROM {_MEMBERS} AND NOT pg_catalog.has_table_privilege(m.oid, c.oid, 'SELECT')"
+    " AND pg_catalog.has_any_column_privilege(m.oid, c.oid, 'SELECT'))",
+}
+"""What any of the roles that it may take can read; the server refuses the others."""
 
 PROVIDERS_FROM = 150000
 """The version from which a database says who provides its collation; before, it was the system."""
@@ -198,8 +214,8 @@ class Relation:
     is_query: bool = False
 
 
-async def read_catalogue(connection: Connection) -> tuple[Relation, ...]:
-    """Read every relation outside the system schemas with a column that the role may read, `public` first.
+async def read_catalogue(connection: Connection, rights: Mapping[str, str] = OWN_RIGHTS) -> tuple[Relation, ...]:
+    """Read every relation outside the system schemas with a column that may be read, `public` first.
 
     A relation is named SCHEMA.TABLE, in `public` TABLE. If two get the same name, by a dot in one of them, the later
     is skipped with a warning; so is a name that is not UTF-8. Raises errors of asyncpg.
@@ -207,7 +223,9 @@ async def read_catalogue(connection: Connection) -> tuple[Relation, ...]:
     server = await read_server(connection)
     provider = "datlocprovider" if server.version >= PROVIDERS_FROM else "'c'"
     sql = CATALOGUE_AS_BYTES if server.encoding == SQL_ASCII else CATALOGUE
-    rows = await connection.fetch(sql.replace("{provider}", provider))
+    for mark, condition in {**rights, "{provider}": provider}.items():
+        sql = sql.replace(mark, condition)
+    rows = await connection.fetch(sql)
     return await asyncio.to_thread(_relations, rows, server)
 
 

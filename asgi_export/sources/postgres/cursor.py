@@ -134,14 +134,16 @@ class PostgresCursor:
     async def __anext__(self) -> Batch:
         if self._statement is None or self._connection is None:
             raise StopAsyncIteration
+        begins = not self._begun
         try:
-            if not self._begun:
+            if begins:
                 self._begun = True
                 await self._connection.execute(self._begin)
+                begins = False
             batch = await self._statement.next()
         except Exception as error:
             lost = is_lost(self._connection)
-            raise failure(self._dataset, error, lost=lost, blame=self._blame) from cause_of(error)
+            raise failure(self._dataset, error, lost=lost, blame=self._blame, begins=begins) from cause_of(error)
         if batch is None:
             raise StopAsyncIteration
         return batch

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from asgi_export.errors import BadRequest, ExportError, SourceFailed, StartupError, Unavailable, ViewFailed
+from asgi_export.errors import BadRequest, ExportError, Forbidden, SourceFailed, StartupError, Unavailable, ViewFailed
 from asgi_export.sources.postgres.dsn import MISREAD, UNKNOWN_PLACE, Target
 
 try:
@@ -122,27 +122,47 @@ def startup_failure(place: str, error: Exception) -> StartupError:
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """What may be at fault besides the server: the SQL of a view, or the arguments of a query."""
+    """What may be at fault besides the server: the SQL of a view, the arguments of a query, the role of a caller."""
 
     view: bool = False
     arguments: bool = False
+    role: bool = False
 
 
 NO_BLAME = Blame()
 
 
-def failure(dataset: str, error: Exception, *, lost: bool = False, blame: Blame = NO_BLAME) -> ExportError:
+_NO_ROLE = (
+    "22023",  # the role does not exist
+    "22021",  # its name is no text in the encoding of the database
+    "22P05",
+)
+
+
+def failure(
+    dataset: str, error: Exception, *, lost: bool = False, blame: Blame = NO_BLAME, begins: bool = False
+) -> ExportError:
     """Make the error that an export raises for an error of the driver; its cause has the text, for the log.
 
-    `lost` means that the connection is gone, which asyncpg may report as an error of its own state.
+    `lost` means that the connection is gone, which asyncpg may report as an error of its own state; `begins` that the
+    transaction was being opened.
     """
     kind = type(error).__name__
     if lost or is_outage(error):
         return Unavailable(f"{dataset}: PostgreSQL does not answer ({kind}); try again")
+    if blame.role and _is_refusal(error, begins=begins):
+        log.warning("%s: PostgreSQL refuses the role of a caller, or what it reads (%s)", dataset, kind)
+        return Forbidden(f"{dataset}: the role of this caller may not read it, or not all of these columns")
     if blame.arguments and isinstance(error, asyncpg.DataError):
         log.warning("%s: the query fails with its arguments (%s)", dataset, kind)
         return BadRequest(f"{dataset}: the query cannot be computed with these parameters; expected other values")
     return (ViewFailed if blame.view else SourceFailed)(f"{dataset}: PostgreSQL could not deliver it ({kind})")
+
+
+def _is_refusal(error: Exception, *, begins: bool) -> bool:
+    """Return whether the server refuses a role, or what it asks for."""
+    state = getattr(error, "sqlstate", None)
+    return state == "42501" or (begins and state in _NO_ROLE)
 
 
 def cause_of(error: Exception) -> Exception | None:

@@ -39,6 +39,8 @@ from typing import ClassVar
 from asgi_export.errors import ExportError, StartupError, Unavailable
 from asgi_export.measure import Metric
 from asgi_export.sources.postgres.catalogue import (
+    OWN_RIGHTS,
+    RIGHTS_OF_ROLES,
     SQL_ASCII,
     ColumnForms,
     Form,
@@ -60,6 +62,7 @@ from asgi_export.sources.postgres.driver import (
 )
 from asgi_export.sources.postgres.dsn import database_of, place_of, read_target
 from asgi_export.sources.postgres.queries import PreparedQuery, prepare_query
+from asgi_export.sources.postgres.roles import take_role
 from asgi_export.sources.postgres.session import (
     END,
     IN_OWN_ORDER,
@@ -94,13 +97,18 @@ class PostgresDataset:
     pool: Pool = field(repr=False, compare=False)
     use: PoolUse = field(default_factory=PoolUse, repr=False, compare=False)
     prepared: PreparedQuery | None = None
-    same_for_all: ClassVar[bool] = True
+    role_claim: str = ""
     applies: ClassVar[frozenset[Task]] = frozenset({"filters", "sort"})
 
     @property
     def name(self) -> str:
         """SCHEMA.TABLE, TABLE if the schema is `public`, or the name of the query."""
         return self.relation.name
+
+    @property
+    def same_for_all(self) -> bool:
+        """Whether every caller gets the same rows: not if each has a role."""
+        return not self.role_claim
 
     @property
     def query(self) -> NamedQuery | None:
@@ -120,7 +128,7 @@ class PostgresDataset:
     def open(self, selection: Selection) -> PostgresCursor:
         """Return a cursor over the selected columns, in the order of the selection; it takes a pooled connection.
 
-        Raises `BadRequest` for an argument that no database holds.
+        Raises `BadRequest` for an argument that no database holds, `Forbidden` for a caller without a role.
         """
         relation = self.prepared.relation(selection.arguments) if self.prepared else self.relation
         return PostgresCursor(
@@ -129,15 +137,16 @@ class PostgresDataset:
             dataset=self.name,
             begin=self.begin_for(selection),
             wait_seconds=self.wait_seconds,
-            blame=Blame(view=relation.view, arguments=bool(selection.arguments)),
+            blame=Blame(view=relation.view, arguments=bool(selection.arguments), role=bool(self.role_claim)),
             use=self.use,
         )
 
     def begin_for(self, selection: Selection) -> str:
-        """Return the statements that open the transaction of an export."""
+        """Return the statements that open the transaction of an export. Raises `Forbidden`."""
+        role = take_role(self.name, self.role_claim, selection.caller) if self.role_claim else ""
         if self.relation.view or selection.sort:
-            return self.begin
-        return self.begin + (IN_OWN_ORDER_FILTERED if selection.filters else IN_OWN_ORDER)
+            return self.begin + role
+        return self.begin + (IN_OWN_ORDER_FILTERED if selection.filters else IN_OWN_ORDER) + role
 
 
 class PostgresSource:
@@ -147,6 +156,10 @@ class PostgresSource:
     `connect_seconds`, unless the DSN has a `connect_timeout`) and closed after five idle minutes; an export that gets
     none within `wait_seconds` raises `Unavailable`. A statement runs `statement_seconds` at most and waits
     `wait_seconds` at most for a lock. Transactions are read-only.
+
+    With `role_claim`, an export runs as the role that this claim of its caller names (`SET LOCAL ROLE`), and the
+    claims are in `request.jwt.claims`, so that policies made for PostgREST hold; the datasets are what any role can
+    read that the connection may take. A caller without such a role gets `Forbidden`.
     """
 
     def __init__(
@@ -155,12 +168,14 @@ class PostgresSource:
         *,
         name: str | None = None,
         queries: Sequence[NamedQuery] = (),
+        role_claim: str = "",
         max_connections: int = 10,
         wait_seconds: float = 5.0,
         statement_seconds: float = STATEMENT_SECONDS,
         connect_seconds: float = 5.0,
     ) -> None:
         self._queries = tuple(queries)
+        self._role_claim = role_claim
         self._dsn = dsn
         self._place = place_of(dsn)
         self._name = database_of(dsn) if name is None else name
@@ -259,7 +274,7 @@ class PostgresSource:
         relations = [(relation, None) for relation in found.relations]
         queries = [(query.result, query) for query in found.queries]
         return [
-            PostgresDataset(relation, self._begin, self._wait_seconds, self._pool, self._use, query)
+            PostgresDataset(relation, self._begin, self._wait_seconds, self._pool, self._use, query, self._role_claim)
             for relation, query in [*relations, *queries]
         ]
 
@@ -291,7 +306,7 @@ class PostgresSource:
 
     async def _read(self, connection: Connection, *, strict: bool) -> _Found:
         """Read the catalogue and prepare the queries. A query that fails raises `StartupError`, or is left out."""
-        relations = await read_catalogue(connection)
+        relations = await read_catalogue(connection, RIGHTS_OF_ROLES if self._role_claim else OWN_RIGHTS)
         taken = {relation.name for relation in relations}
         queries = []
         for query in self._queries:
