@@ -26,6 +26,7 @@ from asgi_export.sources.sqlite.cursor import (
     open_read_only,
     patiently,
 )
+from asgi_export.sources.sqlite.statement import Statement
 from asgi_export.table import Selection
 from tests.sources.test_sqlite import datasets, make, read
 
@@ -54,7 +55,7 @@ def db(tmp_path: Path) -> Path:
 def cursor(path: Path, sql: str, *, width: int = 1, **options: Any) -> SqliteCursor:
     """A cursor whose clock stands still, so that a slow machine does not change the size of a batch."""
     settings: dict[str, Any] = {"small_cache": True, "busy_timeout_seconds": 5, "clock": lambda: 0.0}
-    return SqliteCursor(path, sql + " LIMIT ?", -1, width=width, **{**settings, **options})
+    return SqliteCursor(path, lambda _: Statement(sql, ()), width=width, **{**settings, **options})
 
 
 class Call(threading.Thread):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal, TypeAlias
@@ -31,6 +31,9 @@ HIDDEN = 1
 """`hidden` of `PRAGMA table_xinfo`: a virtual table's hidden column. 2 and 3 are generated columns: data."""
 
 
+ROW_ID = ("rowid", "_rowid_", "oid")
+COLLATIONS = frozenset({"BINARY", "NOCASE", "RTRIM"})
+
 _STORED = {name: arrow_of(name) for name in INTEGERS | FLOATS | BYTES}
 """The declared types that say what is stored; of every other type a value may be of any storage class."""
 
@@ -40,7 +43,8 @@ class Relation:
     """One table or view. `stored` is true for an ordinary table, whose rows lie in the file as they are.
 
     `view` is true for a view, and `by_rowid` for a stored table that is known to have rowids: their order is the
-    table's own.
+    table's own. `order` are terms of SQL that sort by the table's own order, the rowid or the primary key; empty if
+    there is none that can be named. `row_id` is the name of the rowid, empty if it has none.
     """
 
     name: str
@@ -48,6 +52,8 @@ class Relation:
     stored: bool
     by_rowid: bool
     view: bool
+    order: tuple[str, ...] = ()
+    row_id: str = ""
 
 
 def read_catalogue(connection: sqlite3.Connection) -> tuple[Relation, ...]:
@@ -61,8 +67,8 @@ def read_catalogue(connection: sqlite3.Connection) -> tuple[Relation, ...]:
     entries = connection.execute(SCHEMA).fetchall()
     listed = _listed(connection)
     shadows = {name for name, kind, _ in listed if kind == "shadow"}
-    by_rowid = {name for name, kind, without_rowid in listed if kind == "table" and not without_rowid}
-    return tuple(_relations(connection, [entry for entry in entries if entry[1] not in shadows], by_rowid))
+    without_rowid = {name: bool(without) for name, kind, without in listed if kind == "table"}
+    return tuple(_relations(connection, [entry for entry in entries if entry[1] not in shadows], without_rowid))
 
 
 def schema_stamp(connection: sqlite3.Connection) -> bytes:
@@ -81,7 +87,9 @@ def _begin(connection: sqlite3.Connection) -> None:
 
 
 def _relations(
-    connection: sqlite3.Connection, entries: list[tuple[Kind, str | bytes, int]], by_rowid: set[str | bytes]
+    connection: sqlite3.Connection,
+    entries: list[tuple[Kind, str | bytes, int]],
+    without_rowid: Mapping[str | bytes, bool],
 ) -> Iterator[Relation]:
     for kind, name, virtual in entries:
         try:
@@ -90,8 +98,29 @@ def _relations(
             log.warning("%s %r is left out: %s", kind, name, error)
             continue
         if isinstance(name, str) and columns:
-            stored, view = kind == "table" and not virtual, kind == "view"
-            yield Relation(name, columns, stored=stored, by_rowid=name in by_rowid, view=view)
+            stored, by_rowid = kind == "table" and not virtual, without_rowid.get(name) is False
+            row_id = _row_id(name, columns) if by_rowid else ""
+            order = (row_id,) if row_id else _key_order(connection, name) if without_rowid.get(name) else ()
+            yield Relation(name, columns, stored, by_rowid, kind == "view", order, row_id)
+
+
+def _row_id(table: str, columns: Sequence[Column]) -> str:
+    """Return a name of the rowid; columns may have all three. https://www.sqlite.org/lang_createtable.html#rowid"""
+    taken = {column.name.lower() for column in columns}
+    return next((f"{quoted(table)}.{name}" for name in ROW_ID if name not in taken), "")
+
+
+def _key_order(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
+    """Return the primary key of a table without rowids as terms of ORDER BY, if its collations are SQLite's own."""
+    indexes = connection.execute(f"PRAGMA main.index_list({quoted(table)})").fetchall()
+    names = [name for _, name, _, origin, _ in indexes if origin == "pk"]
+    entries = connection.execute(f"PRAGMA main.index_xinfo({quoted(names[0])})").fetchall() if names else []
+    key = [(column, descending, collation) for _, _, column, descending, collation, in_key in entries if in_key]
+    if not all(collation in COLLATIONS for *_, collation in key):
+        return ()
+    return tuple(
+        [f"{quoted(table)}.{quoted(name)} COLLATE {collation}{' DESC' * bool(desc)}" for name, desc, collation in key]
+    )
 
 
 def _columns(connection: sqlite3.Connection, name: str | bytes) -> tuple[Column, ...]:

@@ -14,13 +14,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from sys import getsizeof
 from typing import Any, TypeVar
 
 from asgi_export.sources.batch_size import BatchSize
 from asgi_export.sources.sql import text_or_bytes
+from asgi_export.sources.sqlite.statement import Statement
 from asgi_export.table import Row
 
 MOST_ROWS = 500
@@ -96,8 +97,7 @@ class SqliteCursor:
     def __init__(
         self,
         path: Path,
-        sql: str,
-        limit: int,
+        prepare: Callable[[sqlite3.Connection], Statement],
         *,
         width: int,
         small_cache: bool,
@@ -105,8 +105,7 @@ class SqliteCursor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = path
-        self._sql = sql
-        self._limit = limit
+        self._prepare = prepare
         self._small_cache = small_cache
         self._busy_timeout_seconds = busy_timeout_seconds
         self._clock = clock
@@ -160,7 +159,25 @@ class SqliteCursor:
         connection.set_progress_handler(self._interrupted.is_set, STEPS_BETWEEN_LOOKS)
         if self._small_cache:
             connection.execute(f"PRAGMA cache_size=-{SMALL_CACHE_KIB}").close()
-        return connection.execute(self._sql, (self._limit,))
+        statement = self._prepare(connection)
+        if statement.steps is None:
+            return connection.execute(statement.sql, statement.values)
+        return self._execute_within(statement.steps, statement, connection)
+
+    def _execute_within(self, steps: int, statement: Statement, connection: sqlite3.Connection) -> sqlite3.Cursor:
+        """Execute the statement, or the other one if it has no row after so many steps."""
+        looks = count()
+        connection.set_progress_handler(
+            lambda: self._interrupted.is_set() or next(looks) * STEPS_BETWEEN_LOOKS >= steps, STEPS_BETWEEN_LOOKS
+        )
+        try:
+            return connection.execute(statement.sql, statement.values)
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_INTERRUPT or self._interrupted.is_set():
+                raise
+            return connection.execute(statement.instead, statement.values)
+        finally:
+            connection.set_progress_handler(self._interrupted.is_set, STEPS_BETWEEN_LOOKS)
 
     def _batch(self, connection: sqlite3.Connection, rows: sqlite3.Cursor) -> list[Row]:
         batch: list[Row] = []

@@ -21,18 +21,13 @@ from typing import ClassVar, TypeVar
 
 from asgi_export.addresses import redacted
 from asgi_export.errors import StartupError
-from asgi_export.sources.sql import quoted
 from asgi_export.sources.sqlite.catalogue import Relation, read_catalogue, schema_stamp
 from asgi_export.sources.sqlite.cursor import SqliteCursor, open_read_only, patiently
 from asgi_export.sources.sqlite.failures import ExplainedCursor
-from asgi_export.table import Column, Query, Selection
+from asgi_export.sources.sqlite.statement import Question
+from asgi_export.table import Column, Query, Selection, Task
 
 T = TypeVar("T")
-
-ALL_ROWS = -1
-"""A negative LIMIT is none. https://www.sqlite.org/lang_select.html#limitoffset"""
-
-MOST_ROWS_IN_SQL = 2**63 - 1
 
 READ_ONLY_REASONS = {
     "SQLITE_READONLY_DIRECTORY": "it is in WAL mode, and its -shm file cannot be made in a folder that is"
@@ -52,6 +47,7 @@ class SqliteDataset:
     relation: Relation
     busy_timeout_seconds: float
     same_for_all: ClassVar[bool] = True
+    applies: ClassVar[frozenset[Task]] = frozenset({"filters", "sort"})
 
     @property
     def name(self) -> str:
@@ -70,13 +66,12 @@ class SqliteDataset:
 
     def open(self, selection: Selection) -> ExplainedCursor:
         """Return a cursor over the selected columns, in the order of the selection; it opens its own connection."""
-        limit = ALL_ROWS if selection.limit is None else min(selection.limit, MOST_ROWS_IN_SQL)
+        question = Question(self.relation, selection)
         cursor = SqliteCursor(
             self.path,
-            _select(self.relation, selection.columns),
-            limit,
+            question.prepare,
             width=len(selection.columns),
-            small_cache=self.relation.stored,
+            small_cache=self.relation.stored and question.plain,
             busy_timeout_seconds=self.busy_timeout_seconds,
         )
         return ExplainedCursor(cursor, self.name, view=self.relation.view)
@@ -178,29 +173,3 @@ class SqliteSource:
 
 def _reason(error: Exception) -> str:
     return READ_ONLY_REASONS.get(getattr(error, "sqlite_errorname", ""), str(error))
-
-
-def _select(relation: Relation, columns: Sequence[str]) -> str:
-    """Return the statement, every column qualified by its table.
-
-    SQLite reads an unknown name in double quotes as a text literal; a qualified one is an error. So a column
-    that was dropped after the start cannot turn into its own name, a million times.
-    """
-    table = quoted(relation.name)
-    names = ", ".join(f"{table}.{quoted(column)}" for column in columns)
-    return f"SELECT {names} FROM main.{table}{_in_own_order(relation, columns)} LIMIT ?1"
-
-
-def _in_own_order(relation: Relation, columns: Sequence[str]) -> str:
-    """Return a clause that keeps SQLite from reading an index with all selected columns, in the order of that index.
-
-    A table with rowids is scanned as it lies; a WITHOUT ROWID table ignores NOT INDEXED, and in a view it says
-    nothing of the tables below. There the other columns are named too, in a condition that is decided before any
-    of them is read: the limit is not 0 where there is a row to decide on. https://www.sqlite.org/lang_indexedby.html
-    """
-    if relation.by_rowid:
-        return " NOT INDEXED"
-    asked = set(columns)
-    unasked = [column.name for column in relation.columns if column.name not in asked]
-    others = [f"{quoted(relation.name)}.{quoted(name)}" for name in unasked]
-    return f" WHERE ?1 OR ?1 IN ({', '.join(others)})" if others else ""
