@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asgi_export.addresses import redacted
 from asgi_export.errors import SourceFailed, StartupError
 from asgi_export.sources.sql import quoted
 from asgi_export.sources.sqlite.source import SqliteDataset, SqliteSource
@@ -274,7 +275,7 @@ def test_a_location_that_cannot_be_served_stops_the_start_with_one_line_that_nam
     for path, reason in unreadable(tmp_path):
         with pytest.raises(StartupError, match=reason) as caught:
             datasets(path)
-        assert str(caught.value).startswith(f"{path}: ")
+        assert str(caught.value).startswith(f"{redacted(str(path))}: ")
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "missing.db").exists()
 
