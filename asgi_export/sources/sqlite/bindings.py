@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from asgi_export.declared import Kind
 from asgi_export.table import Column, Filter
-from asgi_export.values.matching import RowFilter
+from asgi_export.values.literals import parse_date, parse_time, parse_timestamp
+from asgi_export.values.matching import test_of
 
 PREFIX = "asgi_export_"
 
@@ -61,20 +63,40 @@ class Bindings:
 
     def reference(self, found: Filter, column: Column) -> str:
         """Return the name of a function of a value, and whether it is text, that holds where the filter holds."""
-        test = RowFilter([found], [found.column])
-        numbers = column.kind == "number"
+        holds = test_of(found)
+        read = _OF_TEXT.get(column.kind, str)
 
-        def holds(value: Any, is_text: int) -> bool:
-            text = self.decoded(value) if is_text and not numbers else None  # in a column of numbers it is no number
-            return bool(test.rows([(value if text is None else text,)]))
+        def asked(value: Any, is_text: int) -> bool:
+            text = self.decoded(value) if is_text else None
+            return holds(value if text is None else _read(read, text))
 
-        return self._register(2, holds)
+        return self._register(2, asked)
 
     def _register(self, arguments: int, function: Callable[..., Any]) -> str:
         self._functions += 1
         name = f"{PREFIX}{self._functions}"
         self._connection.create_function(name, arguments, function, deterministic=True)
         return name
+
+
+def _no_number(text: str) -> bytes:
+    return b""
+
+
+_OF_TEXT: Mapping[Kind, Callable[[str], Any]] = {
+    "number": _no_number,
+    "date": parse_date,
+    "time": parse_time,
+    "timestamp": parse_timestamp,
+}
+"""What text is in a column of a kind; bytes are a value of another kind."""
+
+
+def _read(read: Callable[[str], Any], text: str) -> Any:
+    try:
+        return read(text)
+    except ValueError:
+        return b""
 
 
 def _is_utf_8(text: bytes | None) -> bool:

@@ -36,7 +36,6 @@ MOST_BOUND = 4
 
 _INT64 = int_steps(64)
 _MAY_BE_NUMERIC = re.compile(r"\s*[-+.0-9]")
-_IN_HEX = re.compile(r"\\|(?:\\?x)?[0-9a-f]*")
 _IN_NUMBER = re.compile(r"[-+.0-9einf]*")
 _ONE_DAY = timedelta(days=1)
 
@@ -240,23 +239,19 @@ def _is_unicode(text: str) -> bool:
 def _part_of_text(found: Filter, place: Place, bindings: Bindings) -> _Parts:
     """Look for bytes in bytes; in UTF-8 they are found only at characters. LIKE and substr stop at a NUL."""
     part = cast("str", found.value)
-    if not part:
-        return _Parts(f"{place.name} IS NOT NULL")
-    if bindings.utf_16 or not _is_unicode(part):
+    if bindings.utf_16 or not part or not _is_unicode(part):
         return _Parts(_by_reference(found, place, bindings))
     test = _PARTS_OF_TEXT[found.operator].format(f"CAST({place.name} AS BLOB)", bindings.bind(part.encode()))
-    test = f"{test} AND {bindings.is_utf_8(place.name)}"
-    numeric, hexadecimal = bool(_IN_NUMBER.fullmatch(part)), bool(_IN_HEX.fullmatch(part))
-    if found.operator == "startswith":
-        hexadecimal = part.startswith("\\x"[: len(part)])
-    reference = _by_reference(found, place, bindings) if numeric or hexadecimal else NOTHING
-    exact = f"CASE typeof({place.name}) WHEN 'text' THEN {reference if hexadecimal else test} ELSE {reference} END"
-    if found.operator != "startswith" or hexadecimal:
-        return _Parts(exact)
-    return _Parts(exact, _prefix_range(part, place, bindings, numeric=numeric))
+    numeric = bool(_IN_NUMBER.fullmatch(part))
+    number = _by_reference(found, place, bindings) if numeric else NOTHING
+    exact = (
+        f"CASE typeof({place.name}) WHEN 'text' THEN {test} AND {bindings.is_utf_8(place.name)}"
+        f" WHEN 'blob' THEN 0 ELSE {number} END"
+    )
+    return _Parts(exact, _prefix_range(part, place, bindings, numeric) if found.operator == "startswith" else ())
 
 
-def _prefix_range(part: str, place: Place, bindings: Bindings, *, numeric: bool) -> tuple[str, ...]:
+def _prefix_range(part: str, place: Place, bindings: Bindings, numeric: bool) -> tuple[str, ...]:
     end = after_prefix(part)
     converted = numeric or _MAY_BE_NUMERIC.match(part) or _MAY_BE_NUMERIC.match(end or "")
     if converted and not place.holds_no_number:
