@@ -159,6 +159,7 @@ class SqliteCursor:
         connection.set_progress_handler(self._interrupted.is_set, STEPS_BETWEEN_LOOKS)
         if self._small_cache:
             connection.execute(f"PRAGMA cache_size=-{SMALL_CACHE_KIB}").close()
+        connection.execute("PRAGMA temp_store=FILE").close()  # a sort is bounded in memory, however SQLite was built
         statement = self._prepare(connection)
         if statement.steps is None:
             return connection.execute(statement.sql, statement.values)
