@@ -46,6 +46,7 @@ COLUMNS = {
 LIBRARIES = {
     "pyarrow": COLUMNS,
     "polars": {"columns", "formats/arrow"},
+    "duckdb": {"sources/files/sorting"},
     "uvicorn": {"serving/uvicorn_server"},
     "hypercorn": {"serving/hypercorn_server"},
     "asyncpg": {"sources/postgres/driver"},

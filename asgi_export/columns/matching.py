@@ -103,12 +103,12 @@ def _exact_moments(column: pa.Array, found: Filter) -> Mask:
     wanted = values_of(found)
     if found.operator == "isnull" or not wanted or not isinstance(wanted[0], date):
         return matches(column.storage, found)
-    moments = [None if text is None else _nanoseconds(text) for text in column.storage.to_pylist()]
+    moments = [None if text is None else nanoseconds_of(text) for text in column.storage.to_pylist()]
     numbers = pa.array(moments, pa.decimal128(38))
     return compare(numbers, with_values(found, [microseconds(value) * 1000 for value in wanted]))
 
 
-def _nanoseconds(text: str) -> Decimal | None:
+def nanoseconds_of(text: str) -> Decimal | None:
     """Read the nanoseconds from 1970 of a text that `int96` writes; a text of anything else has none."""
     match = _MOMENT.fullmatch(text)
     if match is None:

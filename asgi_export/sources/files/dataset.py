@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from asgi_export.sources.files.kinds import KINDS, TEXT_KINDS, Kind
 from asgi_export.sources.files.listing import Entry, NotPlainFiles, Place, find_place
 from asgi_export.sources.files.location import SERVED
 from asgi_export.sources.files.options import Pairs, read_options
+from asgi_export.sources.files.sorting import SORT_MEMORY_MB, Order, SortedCursor
 from asgi_export.sources.files.text_kinds import common_kinds
 from asgi_export.sources.files.where import where_of
 from asgi_export.table import Column, Selection, Task
@@ -48,8 +50,14 @@ class FileDataset:
     """The kinds of columns of text, where they are not that of their type."""
     folders: frozenset[str] = frozenset()
     """Columns that only folders have."""
+    sort_memory_mb: int = SORT_MEMORY_MB
     same_for_all: ClassVar[bool] = True
-    applies: ClassVar[frozenset[Task]] = frozenset({"filters"})
+    sort_needs: ClassVar[str] = "sorting files needs DuckDB; install asgi-export[duckdb]"
+
+    @property
+    def applies(self) -> frozenset[Task]:
+        """Filters, and a sort if DuckDB is installed."""
+        return frozenset({"filters", "sort"} if find_spec("duckdb") else {"filters"})
 
     @property
     def columns(self) -> Sequence[Column]:
@@ -62,11 +70,24 @@ class FileDataset:
         """All rows."""
         return None
 
-    def open(self, selection: Selection) -> FileCursor:
+    def open(self, selection: Selection) -> FileCursor | SortedCursor:
         """Return a cursor over the selected columns, in their order, and the rows that the filters want."""
-        fields = pa.schema([self.schema.field(name) for name in selection.columns])
+        names = list(dict.fromkeys([*selection.columns, *(found.column for found in selection.sort)]))
+        fields = pa.schema([self.schema.field(name) for name in names])
         reader = ColumnReader(self.kind, fields, where_of(selection.filters, self.schema), self.folders)
-        return FileCursor(self.name, self.place, reader, selection.limit)
+        if not selection.sort:
+            return FileCursor(self.name, self.place, reader, selection.limit)
+        by = [found.column for found in selection.sort]
+        kinds = {column.name: column.kind for column in self.columns}
+        order = Order(
+            selection.sort,
+            [names.index(name) for name in by],
+            [kinds[name] for name in by],
+            selection.limit,
+            self.sort_memory_mb,
+        )
+        cursor = FileCursor(self.name, self.place, reader, None)
+        return SortedCursor(self.name, cursor, fields, len(selection.columns), order)
 
 
 def open_dataset(location: str, name: str, options: Pairs = ()) -> FileDataset | JsonDataset:
