@@ -220,7 +220,7 @@ def _of_text(parse: Key, key: Key) -> Key:
         rest = _NANOSECONDS.search(text)
         found = _parsed(parse, text if rest is None else text[: rest.start()] + text[rest.end() :])
         if found is None:
-            return _far(text)
+            return _far(text) if key is _moment else None
         whole: int = key(found)
         return whole if rest is None else whole + int(rest[0].ljust(3, "0"))
 

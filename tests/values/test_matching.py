@@ -204,6 +204,7 @@ INCOMPARABLE: list[tuple[Any, Any]] = [
     ("2024-13-01", date(2024, 1, 1)),
     ("soon", datetime(2024, 1, 1, tzinfo=UTC)),
     (time(1, tzinfo=UTC), time(1)),
+    ("12000-01-01", time(1)),
     ("a", b"a"),
 ]
 
