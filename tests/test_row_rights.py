@@ -302,3 +302,72 @@ def test_a_key_file_gives_rows_by_claims(tmp_path: Path) -> None:
         client = Client()
         asyncio.run(client.ask(app, path=f"{PREFIX}/orders.ndjson", headers=[(b"x-api-key", key.encode())]))
         assert ids(client) == found
+
+
+ODD = {
+    "uuid": ("uuid", "'c0ffee00-0000-4000-8000-000000000001'"),
+    "jsonb": ("jsonb", "'{}'"),
+    "list": ("int[]", "'{1}'"),
+    "zoned": ("timetz", "'13:45+01'"),
+    "address": ("inet", "'10.0.0.1'"),
+    "bytes": ("bytea", "'x'"),
+    "small": ("smallint", "7"),
+    "price": ("numeric(5,2)", "7.00"),
+    "single": ("real", "0.1"),
+    "day": ("date", "'2026-01-31'"),
+    "moment": ("timestamptz", "'2026-01-31 13:45+01'"),
+    "flag": ("boolean", "'true'"),
+}
+FITS: dict[str, list[object]] = {
+    "uuid": ["c0ffee00-0000-4000-8000-000000000001"],
+    "address": ["10.0.0.1"],
+    "small": [7, "7", 7.0, [2**80, 7]],
+    "price": [7, "7.000", [1, 7.0]],
+    "single": [0.1, "0.1"],
+    "day": ["2026-01-31"],
+    "moment": ["2026-01-31T12:45:00Z"],
+    "flag": [True, "true"],
+}
+MISFITS: list[object] = ["x", "a\0b", "9999-12-31", -(2**70), 1e300, [], {}, ["\0"], "{ }", "10.0.0.01", "$tenant"]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def odd(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One row of a table with columns of many types."""
+    columns = ", ".join([f"{name} {kind}" for name, (kind, _) in ODD.items()])
+    sql = f"CREATE TABLE orders (id integer, {columns})"
+    row = f"INSERT INTO orders VALUES (1, {', '.join([value for _, value in ODD.values()])})"
+    if request.param == "postgres":
+        server = request.getfixturevalue("postgres_server")
+        server.make_database("tenants_odd", f"{sql}; {row}")
+        place = server.dsn("tenants_odd")
+    else:
+        place = str(tmp_path_factory.mktemp("odd") / "shop.db")
+        with sqlite3.connect(place) as database:
+            database.execute(sql)
+            database.execute(row)
+        database.close()
+    with asyncio.Runner() as runner:
+        app = ExportApp([open_location(place)])
+        yield Service(runner, app, {})
+        runner.run(app.stop())
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+@pytest.mark.parametrize("column", ODD)
+def test_a_claim_that_no_value_of_a_column_equals_is_nobody_s(odd: Service, column: str, form: str) -> None:
+    """Whatever the type of the column is, and whatever the database thinks of the value."""
+
+    def rows(claim: object) -> int:
+        PLANS["odd"] = AccessPlan("odd", rows={"orders": {column: "$claim"}})
+        answer = odd.ask(odd.all_rows, {"claim": claim}, "odd", f"orders.{form}", query="columns=id&header=false")
+        assert answer.status == 200, (claim, answer.body)
+        return len(answer.body.splitlines())
+
+    assert [claim for claim in MISFITS if rows(claim)] == []
+    assert [claim for claim in FITS.get(column, []) if not rows(claim)] == []
+
+
+def test_a_caller_may_have_thousands_of_tenants(service: Service) -> None:
+    for claims in list(range(2, 10_002)), [str(number) for number in range(10_001, 1, -1)]:
+        assert ids(service.ask(service.all_rows, {"tenant": claims}, "own", "orders.ndjson")) == [2, 5, 7, 9]
