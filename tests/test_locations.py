@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from asgi_export import Query
 from asgi_export.errors import StartupError
+from asgi_export.export.queries import QuerySetting
 from asgi_export.locations import Prefixed, open_location, open_locations
 from asgi_export.sources.files.source import FileSource
 from asgi_export.sources.postgres.source import PostgresSource
@@ -123,3 +125,15 @@ def test_what_may_not_be_read_stops_the_start_in_one_line(tmp_path: Path, name: 
     finally:
         os.seteuid(0)
     assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("location", ["simulated", "shop.db", "people.csv"])
+def test_a_query_of_a_source_that_runs_none_stops_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str
+) -> None:
+    """Served without it, the operator would look for the fault elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "people.csv").write_text("id\n1\n")
+    queries = [QuerySetting("", Query("totals", "SELECT 1"))]
+    with pytest.raises(StartupError, match=r"queries\.totals: .* runs no queries yet; expected PostgreSQL"):
+        open_locations([location], queries=queries)

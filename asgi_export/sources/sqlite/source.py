@@ -25,7 +25,7 @@ from asgi_export.sources.sqlite.catalogue import Relation, read_catalogue, schem
 from asgi_export.sources.sqlite.cursor import SqliteCursor, open_read_only, patiently
 from asgi_export.sources.sqlite.failures import ExplainedCursor
 from asgi_export.sources.sqlite.statement import Question
-from asgi_export.table import Column, Query, Selection, Task
+from asgi_export.table import Column, Selection, Task
 
 T = TypeVar("T")
 
@@ -89,10 +89,8 @@ class SqliteSource:
         path: str | os.PathLike[str],
         *,
         name: str | None = None,
-        queries: Sequence[Query] = (),
         busy_timeout_seconds: float = 5.0,
     ) -> None:
-        self._queries = tuple(queries)
         self.path = Path(path).absolute()
         self._name = self.path.name if name is None else name
         self._busy_timeout_seconds = busy_timeout_seconds
