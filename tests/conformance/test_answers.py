@@ -57,7 +57,7 @@ def test_the_dialect_is_the_one_that_is_asked_for(service: Server, query: str, b
 @pytest.mark.parametrize(
     ("target", "status", "detail"),
     [
-        (f"{CSV}?tatal=1", 400, "tatal: unknown parameter; expected one of columns, apiKey, total"),
+        (f"{CSV}?tatal=1", 400, "tatal: unknown parameter; expected one of columns, sort, apiKey, total"),
         (f"{CSV}?total=-1", 400, "total=-1: expected a whole number from 0"),
         (f"{CSV}?total=1&total=2", 400, "total=2: given twice"),
         (f"{CSV}?dataset=shop&columns=id,nope", 400, "columns=nope: unknown column; there are id, name, price"),
@@ -131,7 +131,13 @@ def test_two_requests_on_one_connection(service: Server) -> None:
 def test_the_catalogue_lists_everything(service: Server, target: str) -> None:
     listed = json.loads(get(service, target).body)
     assert [found["name"] for found in listed["datasets"]] == ["shop", "forever", "simulated"]
-    assert listed["datasets"][0]["columns"][2] == {"name": "price", "type": "NUMERIC", "kind": "number"}
+    assert listed["datasets"][0]["columns"][2] == {
+        "name": "price",
+        "type": "NUMERIC",
+        "kind": "number",
+        "operators": ["exact", "not", "gt", "gte", "lt", "lte", "in", "notin", "isnull"],
+        "sortable": True,
+    }
     assert {found["name"] for found in listed["formats"]} >= {"csv", "tsv"}
     assert listed["limits"] == [{"name": "default", "limit": 100000, "window_seconds": 1}]
 
