@@ -124,6 +124,29 @@ def test_a_range_of_an_index_is_collected_as_rowids_not_as_rows(shop: Path) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("column", "least", "most"),
+    [
+        ("n", 10, 20),
+        ("price", 1, 2),
+        ("name", "name 5", "name 6"),
+        ("day", date(2020, 5, 5), date(2020, 5, 9)),
+        ("at", datetime(2020, 5, 5, tzinfo=UTC), datetime(2020, 5, 6, tzinfo=UTC)),
+        ("clock", time(12, 30), time(12, 31)),
+    ],
+)
+def test_two_filters_bound_the_range_of_an_index_at_both_ends(shop: Path, column: str, least: Any, most: Any) -> None:
+    """Of two upper ends SQLite takes the first, which may be one that bounds nothing."""
+    filters = (Filter(column, "gte", least), Filter(column, "lt", most))
+    found, plan = prepared(datasets(shop)["t"], filters=filters)
+    assert any(f"INDEX t_{column} ({column}>? AND {column}<?)" in step for step in plan), plan
+    assert (
+        found.sql.count(f'"t"."{column}" COLLATE BINARY <')
+        == found.sql.count(f'"t"."{column}" COLLATE BINARY >')
+        == 1
+    )
+
+
 def test_a_filter_that_no_index_serves_scans_the_table_in_its_order(shop: Path) -> None:
     for found in (Filter("name", "contains", "9"), Filter("name", "not", "x"), Filter("name", "notin", ("x",))):
         _, plan = prepared(datasets(shop)["t"], filters=(found,))

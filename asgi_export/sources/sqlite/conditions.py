@@ -161,8 +161,9 @@ def _ordered_apart(operator: Operator, number: Number, double: float, place: Pla
 
 
 def _range(operator: Operator, least: float, most: float, place: Place, bindings: Bindings) -> tuple[str, ...]:
+    """Return one end of a range. SQLite takes the first end that it finds, so no filter may bring another's end."""
     if operator in ("gt", "gte"):
-        return (f"{place.bare} >= {bindings.bind(least)}", f"{place.bare} < ''")
+        return (f"{place.bare} >= {bindings.bind(least)}",)
     return (f"{place.bare} <= {bindings.bind(most)}",)
 
 
@@ -237,7 +238,10 @@ def _is_unicode(text: str) -> bool:
 
 
 def _part_of_text(found: Filter, place: Place, bindings: Bindings) -> _Parts:
-    """Look for bytes in bytes; in UTF-8 they are found only at characters. LIKE and substr stop at a NUL."""
+    """Look for bytes in bytes; in UTF-8 they are found only at characters. LIKE and substr stop at a NUL.
+
+    A CASE calls the function for few values only; AND evaluates both sides if it is not the condition itself.
+    """
     part = cast("str", found.value)
     if bindings.utf_16 or not part or not _is_unicode(part):
         return _Parts(_by_reference(found, place, bindings))
@@ -245,7 +249,7 @@ def _part_of_text(found: Filter, place: Place, bindings: Bindings) -> _Parts:
     numeric = bool(_IN_NUMBER.fullmatch(part))
     number = _by_reference(found, place, bindings) if numeric else NOTHING
     exact = (
-        f"CASE typeof({place.name}) WHEN 'text' THEN {test} AND {bindings.is_utf_8(place.name)}"
+        f"CASE typeof({place.name}) WHEN 'text' THEN CASE WHEN {test} THEN {bindings.is_utf_8(place.name)} ELSE 0 END"
         f" WHEN 'blob' THEN 0 ELSE {number} END"
     )
     return _Parts(exact, _prefix_range(part, place, bindings, numeric) if found.operator == "startswith" else ())
@@ -311,7 +315,7 @@ def _by_key(
     if operator in ("exact", "in"):
         return _Parts(f"{key} IN ({bindings.bind_all(texts)})", (lower, upper))
     exact = f"{key} {SIGNS[operator]} {bindings.bind(texts[0])}"
-    return _Parts(exact, (lower, f"{place.bare} < x''") if operator in ("gt", "gte") else (upper,))
+    return _Parts(exact, (lower,) if operator in ("gt", "gte") else (upper,))
 
 
 # Bytes
