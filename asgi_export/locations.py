@@ -96,7 +96,9 @@ def open_location(
 
 def _expect_no_queries(queries: Sequence[Query], location: str) -> None:
     for query in queries:
-        raise StartupError(f"queries.{query.name}: {redacted(location)} runs no queries yet; expected PostgreSQL")
+        raise StartupError(
+            f"queries.{query.name}: {redacted(location)} runs no queries; expected SQLite or PostgreSQL"
+        )
 
 
 def _without_scheme(location: str) -> str:
@@ -134,8 +136,7 @@ def _database(location: str, queries: Sequence[Query], *, written: str) -> Sourc
     """Make the source of a file that is a database; None for a file of rows."""
     path = Path(location)
     if path.suffix.lower() in SQLITE_SUFFIXES or _is_sqlite(path):
-        _expect_no_queries(queries, location)
-        return SqliteSource(path)
+        return SqliteSource(path, queries=queries)
     if is_file_location(location):
         return None
     reason = "not a kind that can be served" if os.path.exists(path) else "no such file"

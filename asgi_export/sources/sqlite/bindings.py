@@ -17,17 +17,17 @@ PREFIX = "asgi_export_"
 class Bindings:
     """Named parameters, and functions on the connection, which is one export's own.
 
-    A statement need not use all of them.
+    A statement need not use all of them. `arguments` are those that it has already.
 
     SQLite has a bound on parameters (999 before 3.32): what does not fit below it is not bound but asked of the
     reference. Functions get text as its bytes and raise nothing. https://www.sqlite.org/limits.html §9
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, arguments: Mapping[str, Any]) -> None:
         (encoding,) = connection.execute("PRAGMA main.encoding").fetchone()
         self.encoding = str(encoding)
         self.utf_16 = self.encoding != "UTF-8"
-        self.values: dict[str, Any] = {}
+        self.values: dict[str, Any] = dict(arguments)
         self._connection = connection
         self._most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
         self._functions = 0

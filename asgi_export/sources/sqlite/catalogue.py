@@ -44,7 +44,8 @@ class Relation:
 
     `view` is true for a view, and `by_rowid` for a stored table that is known to have rowids: their order is the
     table's own. `order` are terms of SQL that sort by the table's own order, the rowid or the primary key; empty if
-    there is none that can be named. `row_id` is the name of the rowid, empty if it has none.
+    there is none that can be named. `row_id` is the name of the rowid, empty if it has none. `subquery` is the SQL of
+    an operator's query in parentheses, for which the rest is as for a view.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Relation:
     view: bool
     order: tuple[str, ...] = ()
     row_id: str = ""
+    subquery: str = ""
 
 
 def read_catalogue(connection: sqlite3.Connection) -> tuple[Relation, ...]:
@@ -93,7 +95,7 @@ def _relations(
 ) -> Iterator[Relation]:
     for kind, name, virtual in entries:
         try:
-            columns = _columns(connection, name)
+            columns = read_columns(connection, name)
         except (sqlite3.Error, ValueError) as error:
             log.warning("%s %r is left out: %s", kind, name, error)
             continue
@@ -123,10 +125,11 @@ def _key_order(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
     )
 
 
-def _columns(connection: sqlite3.Connection, name: str | bytes) -> tuple[Column, ...]:
+def read_columns(connection: sqlite3.Connection, name: str | bytes, schema: str = "main") -> tuple[Column, ...]:
+    """Read the columns of a table or view. Raises `sqlite3.Error`, and `ValueError` for names that are not UTF-8."""
     if isinstance(name, bytes):
         raise ValueError("its name is not UTF-8")
-    entries = connection.execute(f"PRAGMA main.table_xinfo({quoted(name)})").fetchall()
+    entries = connection.execute(f"PRAGMA {schema}.table_xinfo({quoted(name)})").fetchall()
     visible = [(column, declared) for _, column, declared, _, _, _, hidden in entries if hidden != HIDDEN]
     if not all(isinstance(text, str) for entry in visible for text in entry):
         raise ValueError("the name or the type of a column is not UTF-8")

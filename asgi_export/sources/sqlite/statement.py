@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from asgi_export.sources.sql import quoted
@@ -47,10 +47,14 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is selected of a relation; `prepare` writes the statement for a connection."""
+    """What is selected of a relation; `prepare` writes the statement for a connection.
+
+    `arguments` are those of a query, by the names of their parameters.
+    """
 
     relation: Relation
     selection: Selection
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def plain(self) -> bool:
@@ -66,11 +70,11 @@ class Question:
     def prepare(self, connection: sqlite3.Connection) -> Statement:
         """Return the statement; functions that it needs are registered on the connection. Raises `sqlite3.Error`."""
         select = _select(self.relation, self.selection.columns)
-        if self.plain:
+        if self.plain and not self.relation.subquery:
             return Statement(
                 f"{select}{_in_own_order(self.relation, self.selection.columns)} LIMIT ?1", (self.limit,)
             )
-        bindings = Bindings(connection)
+        bindings = Bindings(connection, self.arguments)
         limit = bindings.bind(self.limit)
         where = _where(self.relation, self.selection, limit, bindings)
         limit = f"LIMIT {limit}"
@@ -88,7 +92,7 @@ def _select(relation: Relation, columns: Sequence[str]) -> str:
     """
     table = quoted(relation.name)
     names = ", ".join(f"{table}.{quoted(column)}" for column in columns)
-    return f"SELECT {names} FROM main.{table}"
+    return f"SELECT {names} FROM {f'{relation.subquery} AS ' if relation.subquery else 'main.'}{table}"
 
 
 def _in_own_order(relation: Relation, columns: Sequence[str]) -> str:
@@ -116,12 +120,16 @@ def _of_all_columns(relation: Relation, columns: Sequence[str], limit: str) -> s
 
 
 def _where(relation: Relation, selection: Selection, limit: str, bindings: Bindings) -> str:
-    """Return the filters; where the order of the rows is not known, also what keeps it."""
+    """Return the filters; where the order of the rows is not known, also what keeps it.
+
+    A query without filters keeps the order that it has with all columns, as a view does.
+    """
     known = relation.view or bool(relation.order)
+    keeps_order = not known or (bool(relation.subquery) and not selection.filters and not selection.sort)
     conditions = [
         condition(found, _place(relation, found.column, indexed=known), bindings) for found in selection.filters
     ]
-    if not known and not relation.by_rowid and (own := _of_all_columns(relation, selection.columns, limit)):
+    if keeps_order and not relation.by_rowid and (own := _of_all_columns(relation, selection.columns, limit)):
         conditions.insert(0, f"({own})")
     hint = "" if known or not relation.by_rowid else " NOT INDEXED"
     return f"{hint} WHERE {' AND '.join(conditions)}" if conditions else hint
