@@ -110,14 +110,19 @@ def _by_reference(found: Filter, place: Place, bindings: Bindings) -> str:
     )
 
 
-# Numbers
+# Booleans and numbers
+
+
+def _booleans(found: Filter, values: Sequence[bool], place: Place, bindings: Bindings) -> _Parts:
+    """SQLite has no booleans: programs store 0 and 1, or the words."""
+    both = bindings.bind_all([form for value in values for form in (int(value), "true" if value else "false")])
+    return _Parts(f"{place.exact} IN ({both})", (f"{place.bare} IN ({both})",))
 
 
 def _numbers(found: Filter, values: Sequence[Any], place: Place, bindings: Bindings) -> _Parts:
-    numbers: Sequence[Number] = [int(value) if isinstance(value, bool) else value for value in values]
     if found.operator in ("exact", "in"):
-        return _equal_numbers(numbers, place, bindings)
-    return _ordered_numbers(found.operator, numbers[0], place, bindings)
+        return _equal_numbers(values, place, bindings)
+    return _ordered_numbers(found.operator, values[0], place, bindings)
 
 
 def _equal_numbers(numbers: Sequence[Number], place: Place, bindings: Bindings) -> _Parts:
@@ -339,6 +344,7 @@ def _bytes(found: Filter, values: Sequence[bytes], place: Place, bindings: Bindi
 _Make: TypeAlias = Callable[[Filter, Sequence[Any], Place, Bindings], _Parts]
 
 _BY_TYPE: tuple[tuple[type | tuple[type, ...], _Make], ...] = (
+    (bool, _booleans),
     ((int, float, Decimal), _numbers),
     (str, _texts),
     (datetime, _timestamps),
@@ -346,4 +352,4 @@ _BY_TYPE: tuple[tuple[type | tuple[type, ...], _Make], ...] = (
     (time, _times),
     (bytes, _bytes),
 )
-"""By the type of the filter's value; `bool` is an `int`, `datetime` before `date`."""
+"""By the type of the filter's value; `bool` before `int`, `datetime` before `date`."""
