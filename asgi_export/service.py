@@ -56,7 +56,11 @@ def make_export_app(settings: Settings, store: Store | None = None) -> ExportApp
             max_seconds=settings.max_seconds,
             role_claim=settings.role_claim,
         ),
-        bounds=Bounds(settings.stall_seconds, settings.max_seconds, settings.head_after_seconds),
+        bounds=Bounds(
+            stall_seconds=settings.stall_seconds,
+            max_seconds=settings.max_seconds,
+            head_after_seconds=settings.head_after_seconds,
+        ),
         max_columns=settings.max_columns,
         max_filters=settings.max_filters,
         max_rows=settings.max_rows,

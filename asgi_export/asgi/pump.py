@@ -111,9 +111,9 @@ class Bounds:
 
     stall_seconds: float = STALL_SECONDS
     max_seconds: float = MAX_SECONDS
-    head_after_seconds: float = HEAD_AFTER_SECONDS
     close_seconds: float = 10.0
     last_words_seconds: float = 5.0
+    head_after_seconds: float = HEAD_AFTER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
