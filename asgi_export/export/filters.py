@@ -15,7 +15,7 @@ from asgi_export.declared import ZONED_TIMES, Kind, parse
 from asgi_export.errors import BadRequest, Forbidden
 from asgi_export.export.catalogue import MAX_FILTERS, listed_columns, readable
 from asgi_export.export.column_list import parse_column_list
-from asgi_export.export.parameters import FILTER_MARK, shown
+from asgi_export.export.parameters import FILTER_MARK, blank_hint, shown
 from asgi_export.table import Column, Dataset, Filter, Operator, Scalar, Sort, applied_by
 from asgi_export.values.literals import EXPECTED, PARSERS, parse_boolean
 
@@ -122,8 +122,7 @@ def _expected(operator: Operator, kind: Kind, text: str) -> str:
     wanted = EXPECTED[kind]
     if operator in _LISTS:
         wanted = f"values with commas between, or a JSON array, at most {MAX_LIST}, each {wanted}"
-    hint = "; a + in a query is a blank, write %2B" if " " in text else ""
-    return f"expected {wanted}, as the column is of kind {kind}{hint}"
+    return f"expected {wanted}, as the column is of kind {kind}{blank_hint(text)}"
 
 
 def check_sort(sort: Sequence[Sort], dataset: Dataset, access: AccessPlan) -> tuple[Sort, ...]:

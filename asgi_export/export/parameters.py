@@ -177,6 +177,11 @@ def _pair(name: str, text: str) -> str:
     return name if name == SECRET else f"{name}={shown(text)}"
 
 
+def blank_hint(text: str) -> str:
+    """Return what to add to an error if the value has a blank, which may have been a plus."""
+    return "; a + in a query is a blank, write %2B" if " " in text else ""
+
+
 def shown(text: str) -> str:
     """Quote a client's text in an error: bounded, control characters as escapes."""
     cut = text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "…"

@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 from asgi_export.asgi.request import Pairs
 from asgi_export.errors import BadRequest
-from asgi_export.export.parameters import FILTER_MARK, PARAMETERS, shown, unknown_parameter
+from asgi_export.export.parameters import FILTER_MARK, PARAMETERS, blank_hint, shown, unknown_parameter
 from asgi_export.table import Dataset, ParameterType, Query, QueryParameter, Scalar, query_of
 from asgi_export.values.literals import EXPECTED, PARSERS
 
@@ -104,7 +104,9 @@ def read_arguments(pairs: Pairs, dataset: Dataset) -> Mapping[str, Scalar]:
         try:
             values[name] = _read_value(parameters[name], text)
         except ValueError:
-            raise BadRequest(f"{name}={shown(text)}: expected {_expected(parameters[name])}{_hint(text)}") from None
+            raise BadRequest(
+                f"{name}={shown(text)}: expected {_expected(parameters[name])}{blank_hint(text)}"
+            ) from None
     for name, parameter in parameters.items():
         default = parameter.default
         if name not in values and default is None:
@@ -112,7 +114,3 @@ def read_arguments(pairs: Pairs, dataset: Dataset) -> Mapping[str, Scalar]:
         if default is not None:
             values.setdefault(name, default)
     return values
-
-
-def _hint(text: str) -> str:
-    return "; a + in a query is a blank, write %2B" if " " in text else ""
