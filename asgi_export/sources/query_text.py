@@ -26,6 +26,7 @@ POSTGRES = re.compile(
     rf"|::|{_PARAMETER}|(?P<foreign>\$[0-9]+)|(?P<open>['\"])|(?P<end>;)",
     re.DOTALL,
 )
+_COMMENTS = re.compile(rf"{_LINE}|/\*.*?\*/", re.DOTALL)
 _IN_COMMENT = re.compile(r"/\*|\*/")
 
 
@@ -48,7 +49,7 @@ def parse_query(sql: str, names: Collection[str], syntax: re.Pattern[str]) -> Qu
     """Find the parameters of these names. `syntax` is `SQLITE` or `POSTGRES`.
 
     Raises `ValueError` for a parameter that is not among the names or of another form, a name without a parameter, an
-    open quote or comment, and a second statement; a semicolon at the end is dropped.
+    open quote or comment, and a second statement; a semicolon at the end is dropped, and comments after it.
 
     >>> parse_query("SELECT ':a' FROM t WHERE d >= :since;", ["since"], SQLITE)
     QueryText(texts=("SELECT ':a' FROM t WHERE d >= ", ''), names=('since',))
@@ -68,7 +69,7 @@ def _texts(sql: str, cuts: list[tuple[str, int, int]]) -> Iterator[str]:
     start = 0
     for name, begin, after in cuts:
         if not name:
-            if sql[after:].strip():
+            if _COMMENTS.sub("", sql[after:]).strip():
                 raise ValueError("two statements; expected one")
             yield sql[start:begin]
             return

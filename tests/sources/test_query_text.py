@@ -21,12 +21,13 @@ from asgi_export.sources.query_text import POSTGRES, SQLITE, parse_query
         "SELECT {} -- the end",
         "SELECT {}, {}",
         "SELECT {};\n ",
+        "SELECT {}; -- the end; of it\n/* and\nmore */",
         "SELECT 1 AS é WHERE {}",
     ],
 )
 def test_only_a_parameter_is_replaced(syntax: re.Pattern[str], around: str) -> None:
     found = parse_query(around.replace("{}", ":a"), ["a"], syntax)
-    assert found.sql(lambda _: "?1") == around.replace("{}", "?1").removesuffix(";\n ")
+    assert found.sql(lambda _: "?1") == around.replace("{}", "?1").partition(";")[0]
 
 
 @pytest.mark.parametrize(
