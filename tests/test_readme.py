@@ -93,7 +93,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def bounded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Generated rows, of which an export has 5,000 at most."""
+    """Generated rows; an export has 5,000 of them at most."""
     output = tmp_path_factory.mktemp("readme") / "output"
     with running(["asgi_export", "serve", "--port", "0"], output, environ={"ASGI_EXPORT_MAX_ROWS": "5000"}) as server:
         yield server

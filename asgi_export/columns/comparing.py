@@ -163,7 +163,7 @@ def _floats(column: pa.Array, found: Filter) -> Mask:
 
 
 def _among_floats(column: pa.Array, operator: Operator, values: Sequence[float]) -> Mask:
-    """`is_in` goes by the bits, of which NaN and zero have several."""
+    """`is_in` goes by the bits, and NaN and zero have several representations."""
     found = _directly(column, "in", [*values, *([0.0, -0.0] if 0.0 in values else [])])
     if any(map(math.isnan, values)):
         found = pc.or_(found, pc.is_nan(column))

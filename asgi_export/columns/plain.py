@@ -1,4 +1,4 @@
-"""Convert every Arrow type to text, a column at a time, with the same text as `value_text` gives Python's values.
+"""Convert every Arrow type to text, a column at a time, with the same text as `values.text` gives Python's values.
 
 `plain` returns null, boolean, integer, floating-point and string columns unchanged, and converts every other one to
 text; nested values become JSON with the text of their leaves. Values that Python cannot hold stay exact: nanoseconds,

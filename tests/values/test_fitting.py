@@ -127,7 +127,7 @@ def neighbours(single: float) -> list[float]:
 
 
 HALFWAY = Fraction(1) + Fraction(1, 2**24)
-"""Between two singles, of which the lower one is even."""
+"""Between two singles; the lower one is even."""
 
 
 @given(value=FINITE | st.floats(allow_nan=False, allow_infinity=False, width=64))

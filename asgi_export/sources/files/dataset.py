@@ -30,7 +30,7 @@ from asgi_export.sources.files.where import where_of
 from asgi_export.table import Column, Selection, Task
 
 SAMPLED_FILES = 20
-"""Files whose first records say of which kinds the columns are."""
+"""Files whose first records tell the kinds of the columns."""
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 """A partition's value that loses nothing as a number; 01 would."""
