@@ -13,7 +13,8 @@ import pytest
 
 from asgi_export.errors import SourceFailed, StartupError, Unavailable
 from asgi_export.sources.postgres.dsn import database_of, place_of
-from asgi_export.sources.postgres.source import PostgresDataset, PostgresSource, copy_can_write
+from asgi_export.sources.postgres.source import PostgresDataset, PostgresSource
+from asgi_export.sources.postgres.statement import copy_can_write
 from asgi_export.table import Dialect, Selection
 from tests.postgres_server import PASSWORD
 from tests.sources.postgres_shop import (

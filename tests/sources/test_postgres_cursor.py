@@ -15,7 +15,8 @@ from asgi_export.errors import ExportError, SourceFailed, Unavailable
 from asgi_export.sources.postgres.copy import CopyText
 from asgi_export.sources.postgres.cursor import PostgresCursor, Query
 from asgi_export.sources.postgres.driver import cause_of
-from asgi_export.sources.postgres.source import PostgresDataset, query_for
+from asgi_export.sources.postgres.source import PostgresDataset
+from asgi_export.sources.postgres.statement import query_for
 from asgi_export.table import Dialect, Selection
 from tests.postgres_server import PASSWORD
 from tests.sources.postgres_shop import MANY, Monitor, Shop, batches, rows, run

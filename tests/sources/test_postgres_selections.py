@@ -16,7 +16,8 @@ import pytest
 from asgi_export import ExportApp
 from asgi_export.errors import Unavailable
 from asgi_export.sources.postgres.cursor import CopyQuery, RowsQuery
-from asgi_export.sources.postgres.source import PostgresDataset, PostgresSource, query_for
+from asgi_export.sources.postgres.source import PostgresDataset, PostgresSource
+from asgi_export.sources.postgres.statement import query_for
 from asgi_export.table import Dialect, Filter, Selection, Sort
 from tests.doubles import Client
 from tests.field.test_postgres_encodings import make, raw
