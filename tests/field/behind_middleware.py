@@ -5,6 +5,7 @@ B is a `BaseHTTPMiddleware`, D FastAPI's decorator, G GZip, C CORS. `/stop` stop
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from typing import Any
@@ -26,6 +27,14 @@ async def failing_late() -> AsyncIterator[list[tuple[int, str]]]:
     for first in range(0, 4400, 100):
         yield [(number, f"{number:04000}") for number in range(first, first + 100)]
     raise RuntimeError("the disk is on fire")
+
+
+@dataset(columns=COLUMNS)
+async def thinking() -> AsyncIterator[tuple[int, str]]:
+    """Fails when the head has been sent without a first row."""
+    await asyncio.sleep(0.5)
+    raise RuntimeError("the disk is full")
+    yield (1, "")
 
 
 class Passing(BaseHTTPMiddleware):
@@ -50,7 +59,7 @@ def add(api: FastAPI, letter: str) -> None:
 
 
 def exports(**bounds: float) -> tuple[ExportApp, Any]:
-    app = ExportApp([failing, failing_late, endless, slow], bounds=Bounds(close_seconds=5.0, **bounds))
+    app = ExportApp([failing, failing_late, thinking, endless, slow], bounds=Bounds(close_seconds=5.0, **bounds))
     return app, Observe(RateLimit(app, limit=1_000_000))
 
 
@@ -62,6 +71,7 @@ def host(stack: str) -> FastAPI:
     to_stop, wrapped = exports()
     stopping.append(to_stop)
     api.mount(f"/{stack}/stopping", wrapped)
+    api.mount(f"/{stack}/late", exports(head_after_seconds=0.1)[1])
     api.mount(f"/{stack}/hasty", exports(max_seconds=1.0)[1])
     api.mount(f"/{stack}", exports(stall_seconds=1.0)[1])
     for letter in reversed(stack if stack != "none" else ""):

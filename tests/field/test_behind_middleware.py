@@ -19,7 +19,8 @@ FORMATS = ("csv", "tsv", "ndjson", "parquet", "arrow")
 CODINGS = ("identity", "gzip", "zstd")
 FINAL_CHUNK = b"0\r\n\r\n"
 CUT = 18
-"""curl: the transfer was not complete."""
+HTTP_ERROR = 22
+"""curl: the transfer was not complete; with -f, the status is 400 or more."""
 
 
 SLOW = pytest.mark.slow
@@ -75,6 +76,19 @@ def test_a_failure_is_seen_where_the_framework_compresses(server: Server) -> Non
     """What we leave uncompressed GZipMiddleware compresses, inside the other middleware here and outside there."""
     for stack in "BG", "GB", "GCDB":
         assert download(server, f"/{stack}/csv?dataset=failing", "identity, gzip;q=0.5") == CUT
+
+
+@pytest.mark.parametrize("name", ["csv", "ndjson", "parquet"])
+def test_a_failure_before_the_first_row_is_seen_after_a_late_head(server: Server, name: str) -> None:
+    """An empty file must not look like an empty table. GZipMiddleware may hold the head: then it is a 500."""
+
+    def code(stack: str) -> int:
+        return download(server, f"/{stack}/late/{name}?dataset=thinking", "identity", "-f")
+
+    with ThreadPoolExecutor(len(STACKS)) as clients:
+        codes = dict(zip(STACKS, clients.map(code, STACKS), strict=True))
+    seen = {stack: {CUT, HTTP_ERROR} if stack.startswith("G") else {CUT} for stack in STACKS}
+    assert {stack: found for stack, found in codes.items() if found not in seen[stack]} == {}
 
 
 def test_the_error_line_still_comes(server: Server) -> None:
