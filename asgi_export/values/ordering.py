@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
 
 from asgi_export.declared import Kind
-from asgi_export.values.literals import parse_date, parse_number, parse_time, parse_timestamp
-from asgi_export.values.text import text_of
+from asgi_export.values.literals import parse_boolean, parse_date, parse_number, parse_time, parse_timestamp
 
 _BIAS = 1 << 31
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,26 +52,8 @@ def text_key(kind: Kind) -> Callable[[str], bytes]:
     return key
 
 
-def value_key(kind: Kind) -> Callable[[Any], bytes]:
-    """Return how values of Python in a column of a kind become keys: numbers of a column of numbers by value."""
-    of_text = text_key(kind)
-
-    def key(value: Any) -> bytes:
-        if kind == "number" and isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-            return number_key(value)
-        return of_text(str(text_of(value)))
-
-    return key
-
-
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
-
-
-def _boolean(text: str) -> int:
-    if text not in ("true", "false"):
-        raise ValueError(text[:80])
-    return int(text == "true")
 
 
 def _date(text: str) -> int:
@@ -95,7 +75,7 @@ def _moment(text: str) -> float | Decimal:
 
 _READ: Mapping[Kind, Callable[[str], float | Decimal]] = {
     "number": parse_number,
-    "boolean": _boolean,
+    "boolean": parse_boolean,
     "date": _date,
     "time": _time,
     "timestamp": _moment,

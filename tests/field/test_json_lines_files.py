@@ -18,9 +18,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asgi_export.errors import SourceFailed, StartupError, Unavailable
+from asgi_export.access.plans import OPEN
+from asgi_export.errors import BadRequest, SourceFailed, StartupError, Unavailable
+from asgi_export.export.filters import check_sort
 from asgi_export.sources.files import json_lines
-from asgi_export.table import JsonText, Selection
+from asgi_export.table import JsonText, Selection, Sort
 from tests.conformance.servers import get, running
 from tests.sources.test_files import started
 
@@ -261,3 +263,10 @@ def test_a_file_that_changes_is_a_failure(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(Unavailable):
         read(dataset)
+
+
+def test_a_sort_is_refused_with_what_can_be_sorted(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n')
+    found = started(tmp_path / "a.jsonl")
+    with pytest.raises(BadRequest, match="expected a Parquet, Arrow or CSV file"):
+        check_sort((Sort("a"),), found, OPEN)

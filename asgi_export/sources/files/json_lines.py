@@ -88,6 +88,7 @@ class JsonDataset:
     partitions: Mapping[str, type]
     remarks: tuple[str, ...] = ()
     same_for_all: ClassVar[bool] = True
+    sort_needs: ClassVar[str] = "JSON lines are not sorted; expected a Parquet, Arrow or CSV file"
 
     @property
     def default_limit(self) -> int | None:
