@@ -24,6 +24,7 @@ from tests.conformance.servers import Answer, Server, ask, connect, eventually, 
 from tests.conformance.test_worker_metrics import worker_pids
 from tests.postgres_server import PostgresServer
 from tests.redis_server import RedisServer
+from tests.sources.postgres_shop import OURS
 
 CSV = "/api/v1/exports/csv"
 ENDLESS = f"{CSV}?total=100000000000"
@@ -437,7 +438,7 @@ def database(postgres_server: PostgresServer) -> PostgresServer:
 
 def sessions(database: PostgresServer) -> int:
     """What the service has open there, idle connections of its pools too."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'asgi_export'"
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS}"
     return int(database.text(f"COPY ({query}) TO STDOUT", "clean_end"))
 
 

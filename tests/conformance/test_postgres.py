@@ -10,6 +10,7 @@ import pytest
 
 from tests.conformance.servers import Server, ask, curl, eventually, get, running
 from tests.postgres_server import PostgresServer
+from tests.sources.postgres_shop import OURS
 
 EXPORTS = "/api/v1/exports"
 TABLE = """
@@ -21,7 +22,7 @@ INSERT INTO orders VALUES
 CREATE VIEW large AS SELECT generate_series(1, 2000000) AS id, repeat('x', 100) AS text;
 CREATE VIEW slow AS SELECT 1 AS id FROM pg_sleep(1000);
 """
-RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'asgi_export' AND state = 'active'"
+RUNNING = f"SELECT count(*) FROM pg_stat_activity WHERE {OURS} AND state = 'active'"
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_a_session_that_is_terminated_in_mid_stream_is_a_broken_download(
 ) -> None:
     client = ask(service, f"{EXPORTS}/csv?dataset=large")
     assert client.recv(1000)
-    terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'asgi_export'"
+    terminate = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}"
     database.execute(terminate, "conformance")
     received = bytearray()
     while part := client.recv(1 << 20):

@@ -109,6 +109,10 @@ class Shop:
             await connection.close()
 
 
+OURS = "datname = current_database() AND application_name = 'asgi_export'"
+"""The sessions of the database that is looked at; other tests may have some of theirs on the same server."""
+
+
 @dataclass(frozen=True, slots=True)
 class Monitor:
     """What the server says of our sessions."""
@@ -117,20 +121,18 @@ class Monitor:
 
     async def states(self) -> list[str]:
         """The state of each session of ours."""
-        rows = await self.connection.fetch(
-            "SELECT state FROM pg_stat_activity WHERE application_name = 'asgi_export' ORDER BY pid"
-        )
+        rows = await self.connection.fetch(f"SELECT state FROM pg_stat_activity WHERE {OURS} ORDER BY pid")
         return [row["state"] for row in rows]
 
     async def sessions(self) -> list[int]:
         """The process of each session of ours."""
-        rows = await self.connection.fetch("SELECT pid FROM pg_stat_activity WHERE application_name = 'asgi_export'")
+        rows = await self.connection.fetch(f"SELECT pid FROM pg_stat_activity WHERE {OURS}")
         return [row["pid"] for row in rows]
 
     async def waiting_for(self) -> list[str]:
         """What each active session of ours waits for, such as `ClientWrite` or `PgSleep`."""
         rows = await self.connection.fetch(
-            "SELECT wait_event FROM pg_stat_activity WHERE application_name = 'asgi_export' AND state = 'active'"
+            f"SELECT wait_event FROM pg_stat_activity WHERE {OURS} AND state = 'active'"
         )
         return [row["wait_event"] for row in rows]
 
@@ -148,9 +150,7 @@ class Monitor:
 
     async def terminate(self) -> None:
         """End every session of ours as an administrator does."""
-        await self.connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'asgi_export'"
-        )
+        await self.connection.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}")
 
 
 def make_shop(server: PostgresServer, database: str = DATABASE, sql: str = SQL) -> Shop:
